@@ -1,0 +1,257 @@
+"""The decision record of one request: what was asked, who was considered, what was tried.
+
+One record feeds everything: response headers and ``x-aiproxy`` are projections of it
+(``disclosure``), ``explain`` and ``GET /v1/routing/decisions/{request_id}`` print it, logs carry
+its summary. It is filled while the exchange runs and turned into the ``decision`` schema's shape
+only when somebody reads it. It never holds prompt text, credentials, hosts or paths.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Final
+
+from aiproxy.middleware.dialects.canonical import Loss, Usage
+from aiproxy.middleware.intent import Intent
+from aiproxy.middleware.money import usd
+from aiproxy.middleware.preferences import Ignored, Preferences
+from aiproxy.middleware.registry import Model
+from aiproxy.middleware.routing.plan import Plan, Ranked
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One call of one provider. Times in milliseconds since the request arrived."""
+
+    ranked: Ranked
+    endpoint: str
+    started_ms: float
+    latency_ms: float = 0.0
+    outcome: str = "running"
+    status: int | None = None
+    error: str | None = None
+    usage: Usage | None = None
+    cost: int | None = None
+
+    @property
+    def model(self) -> Model:
+        return self.ranked.model
+
+    def as_dict(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            "provider": model.provider.id,
+            "model": model.upstream,
+            "endpoint": self.endpoint,
+            "outcome": self.outcome,
+            "status": self.status,
+            "error": self.error,
+            "started_ms": round(self.started_ms, 3),
+            "latency_ms": round(self.latency_ms, 3),
+            "usage": None if self.usage is None else usage_dict(self.usage),
+            "cost_usd": None if self.cost is None else usd(self.cost),
+        }
+
+
+@dataclass(slots=True)
+class Decision:
+    """Filled step by step; every field is meaningful at any moment."""
+
+    id: str
+    started: float
+    created: int
+    endpoint: str
+    node: str
+    owner: str | None = None
+    requested: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    preferences: Preferences | None = None
+    intent: Intent | None = None
+    plan: Plan | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    served: Attempt | None = None
+    failover_ms: float = 0.0
+    auto: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reasoning: dict[str, Any] | None = None
+    tools: dict[str, Any] | None = None
+    losses: list[Loss] = field(default_factory=list)
+    ignored: list[Ignored] = field(default_factory=list)
+    usage: Usage | None = None
+    usage_estimated: bool = False
+    cost: int | None = None
+    latency_ms: float = 0.0
+    status: int | None = None
+    error: dict[str, Any] | None = None
+    outcome: str = "pending"
+    truncated: bool = False
+    conversation: str | None = None
+    over_limit: bool = False
+
+    @property
+    def failed_over(self) -> bool:
+        """Whether another provider or model than the first attempted one served."""
+        return self.served is not None and self.served.model is not self.attempts[0].model
+
+    def failover_reason(self) -> str | None:
+        """What made the first attempt fail, when another one served."""
+        return self.attempts[0].error if self.failed_over else None
+
+    def record(self) -> dict[str, Any]:
+        """The record in the shape of the ``decision`` schema."""
+        intent, plan = self.intent, self.plan
+        estimated = {"estimated": True} if self.usage_estimated else {}
+        return {
+            "id": self.id,
+            "created": self.created,
+            "node": self.node,
+            "requested": {
+                "endpoint": self.endpoint,
+                "model": self.requested,
+                "stream": bool(intent and intent.stream),
+                "headers": dict(self.headers),
+            },
+            "mode": intent.mode if intent else None,
+            "auto": self.auto,
+            "task": intent.task if intent else None,
+            "task_basis": None if intent is None else _TASK_BASIS[intent.task_source],
+            "strategy": intent.strategy if intent else None,
+            "strategy_source": intent.strategy_source if intent else None,
+            "constraints": _constraints(intent, self.preferences),
+            "selected": self._selected(),
+            "candidates": _candidates(plan),
+            "attempts": [attempt.as_dict() for attempt in self.attempts],
+            "failover": {
+                "occurred": self.failed_over,
+                "reason": self.failover_reason(),
+                "time_ms": round(self.failover_ms, 3) if self.failed_over else None,
+            },
+            "reasoning": self.reasoning,
+            "tools": self.tools,
+            "security": self._security(),
+            "losses": [{"feature": x.feature, "detail": x.detail} for x in self.losses],
+            "ignored": [_ignored(x) for x in self.ignored],
+            "usage": None if self.usage is None else {**usage_dict(self.usage), **estimated},
+            "cost_usd": None if self.cost is None else usd(self.cost),
+            "cost_limit_exceeded": self.over_limit,
+            "latency_ms": round(self.latency_ms, 3),
+            "outcome": self.outcome,
+            "conversation_id": self.conversation,
+            "policies": list(plan.policies) if plan else [],
+            "error": self.error,
+            "truncated": self.truncated,
+        }
+
+    def _selected(self) -> dict[str, Any] | None:
+        if self.plan is None:
+            return None
+        choice = self.served.ranked if self.served is not None else self.plan.ranked[0]
+        return {
+            "provider": choice.model.provider.id,
+            "model": choice.model.upstream,
+            "confidence": self.plan.confidence,
+            "reason": "failover" if self.failed_over else self.plan.reason,
+        }
+
+    def _security(self) -> dict[str, Any] | None:
+        intent = self.intent
+        if intent is None or self.preferences is None:
+            return None
+        limits = intent.constraints
+        if not (limits.labels or limits.regions or limits.local_only):
+            return None
+        chosen = self.served.model.provider if self.served is not None else None
+        return {
+            "labels": sorted(limits.labels),
+            "data_class": self.preferences.data_class,
+            "regions": sorted(limits.regions),
+            "attested": dict.fromkeys(sorted(chosen.labels & limits.labels), True) if chosen else {},
+        }
+
+
+def usage_dict(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "total_tokens": usage.total,
+        "cached_tokens": usage.cached,
+        "reasoning_tokens": usage.reasoning,
+    }
+
+
+def _ignored(row: Ignored) -> dict[str, str]:
+    kind = "header" if row.name.lower().startswith("x-ai-") else "parameter"
+    return {kind: row.name, "why": row.why}
+
+
+def _constraints(intent: Intent | None, preferences: Preferences | None) -> dict[str, Any]:
+    if intent is None:
+        return {}
+    limits = intent.constraints
+    return {
+        "pool": None if limits.pool is None else sorted(limits.pool),
+        "cost_limit_usd": None if limits.cost_limit is None else usd(limits.cost_limit),
+        "quality_threshold": limits.quality,
+        "max_latency_ms": limits.max_latency_ms,
+        "security": sorted(limits.labels),
+        "data_class": preferences.data_class if preferences else None,
+        "regions": sorted(limits.regions),
+        "local_only": limits.local_only,
+        "failover_policy": intent.failover,
+        "capabilities": sorted(intent.needs),
+    }
+
+
+def _candidates(plan: Plan | None) -> list[dict[str, Any]]:
+    if plan is None:
+        return []
+    found = [
+        {
+            "provider": ranked.model.provider.id,
+            "model": ranked.model.upstream,
+            "eligible": True,
+            "reason": None if place == 0 else "lower_score",
+            "score": round(ranked.score, 6),
+            "cost_usd": None if ranked.cost is None else usd(ranked.cost),
+            "latency_ms": ranked.latency_ms,
+            "quality": ranked.quality,
+        }
+        for place, ranked in enumerate(plan.ranked)
+    ]
+    found += [
+        {
+            "provider": row.model.provider.id,
+            "model": row.model.upstream,
+            "eligible": False,
+            "reason": row.reason,
+            "score": None,
+            "cost_usd": None,
+            "latency_ms": None,
+            "quality": row.model.quality_for("general"),
+        }
+        for row in plan.rejected
+    ]
+    return found
+
+
+_TASK_BASIS: Final = {"hint": "hint", "classified": "classified", "none": "default"}
+_KEPT: Final = 1000
+
+
+class DecisionLog:
+    """The last decisions by request id, bounded; safe under threads."""
+
+    def __init__(self, keep: int = _KEPT) -> None:
+        self._keep = keep
+        self._rows: OrderedDict[str, Decision] = OrderedDict()
+        self._lock = Lock()
+
+    def add(self, decision: Decision) -> None:
+        with self._lock:
+            self._rows[decision.id] = decision
+            if len(self._rows) > self._keep:
+                self._rows.popitem(last=False)
+
+    def get(self, request_id: str, owner: str | None) -> Decision | None:
+        """The decision, or ``None`` when unknown or another caller's."""
+        found = self._rows.get(request_id)
+        return found if found is not None and found.owner == owner else None

@@ -1,0 +1,250 @@
+"""A decision told to the client: X-AI response headers and the ``x-aiproxy`` member.
+
+Header values are one line of ASCII; JSON is compact. A field stays within ``response_field`` octets
+and all of them within ``response_total``: the lowest-ranked alternatives go first and
+``"truncated": true`` says so (XAI-RESP-001 to 003).
+"""
+
+from collections.abc import Mapping
+from json import dumps
+from typing import Any
+
+import orjson
+
+from aiproxy.middleware.decision import Decision
+from aiproxy.middleware.intent import LIMIT_NAMES
+from aiproxy.middleware.money import usd
+from aiproxy.middleware.settings import Settings
+
+
+def metadata(decision: Decision, settings: Settings) -> dict[str, Any] | None:
+    """The ``x-aiproxy`` object (AIProxy Standard 5.1), or ``None`` when switched off."""
+    served = decision.served
+    if served is None or settings.transparency == "none" or not settings.body_metadata:
+        return None
+    found: dict[str, Any] = {
+        "provider": served.model.provider.id,
+        "node": decision.node,
+        "cost": None if decision.cost is None else usd(decision.cost),
+        "latency_ms": round(decision.latency_ms, 2),
+    }
+    if settings.transparency == "minimal":
+        return found
+    found["model"] = served.model.upstream
+    found["request_id"] = decision.id
+    found["attempts"] = len(decision.attempts)
+    if decision.usage_estimated:
+        found["estimated"] = True
+    if decision.failed_over:
+        found["failover"] = True
+        found["failover_reason"] = decision.failover_reason()
+    if decision.losses:
+        found["losses"] = [{"feature": x.feature, "detail": x.detail} for x in decision.losses]
+    if decision.over_limit:
+        found["cost_limit_exceeded"] = True
+    return found
+
+
+def response_headers(decision: Decision, settings: Settings) -> list[tuple[str, str]]:
+    """The X-AI headers of a response, lower-case names; empty when the request sent none."""
+    intent = decision.intent
+    if intent is None or intent.mode != "assisted" or settings.transparency == "none":
+        return []
+    found: list[tuple[str, str]] = []
+    served = decision.served
+    if served is not None:
+        found.append(("x-ai-provider-used", served.model.provider.id))
+        if intent.model_auto or served.model.upstream != intent.model:
+            found.append(("x-ai-model-mapped", _ascii(served.model.upstream)))
+        if decision.failed_over:
+            found.append(("x-ai-failover-occurred", "true"))
+    if decision.conversation is not None:
+        found.append(("x-ai-conversation-id", decision.conversation))
+    preferences = decision.preferences
+    if preferences is not None and preferences.workflow_step is not None:
+        found.append(("x-ai-workflow-step", preferences.workflow_step))
+    if settings.transparency == "minimal" or decision.plan is None:
+        return found
+    if intent.selects:
+        found.append(("x-ai-selection-confidence", _decimal(decision.plan.confidence)))
+    budget = settings.response_total_bytes - sum(len(n) + len(v) + 4 for n, v in found)
+    for name, value in _json_fields(decision):
+        text = _fit(value, min(settings.response_field_bytes, budget - len(name) - 4))
+        if text is None:
+            decision.truncated = True
+            continue
+        if '"truncated":true' in text:
+            decision.truncated = True
+        found.append((name, text))
+        budget -= len(name) + len(text) + 4
+    return found
+
+
+def _json_fields(decision: Decision) -> list[tuple[str, Any]]:
+    """JSON-valued fields, most important first."""
+    fields: list[tuple[str, Any]] = [("x-ai-auto-selection", _auto_selection(decision))]
+    if decision.auto:
+        fields.append(("x-ai-auto-decisions", auto_decisions(decision)))
+    if decision.tools is not None:
+        fields.append(("x-ai-tool-mapping", _tool_mapping(decision)))
+    assert decision.plan is not None
+    others = [
+        {
+            "provider": ranked.model.provider.id,
+            "model": ranked.model.upstream,
+            "reason": _why_not(decision, ranked.model),
+        }
+        for ranked in decision.plan.ranked
+        if decision.served is None or ranked.model is not decision.served.model
+    ]
+    fields.append(("x-ai-alternatives-considered", others))
+    return fields
+
+
+def _why_not(decision: Decision, model: Any) -> str:
+    for attempt in decision.attempts:
+        if attempt.model is model:
+            return attempt.error or "lower_score"
+    return "lower_score"
+
+
+def _auto_selection(decision: Decision) -> dict[str, Any]:
+    intent, plan = decision.intent, decision.plan
+    assert intent is not None
+    assert plan is not None
+    found: dict[str, Any] = {
+        "criteria": intent.task if intent.selects else "explicit_model",
+        "strategy": intent.strategy,
+        "confidence": plan.confidence,
+    }
+    served = decision.served
+    chosen = served.ranked if served is not None else plan.ranked[0]
+    if intent.model_auto:
+        found["model_selection"] = {
+            "requested": intent.model,
+            "criteria": intent.task,
+            "selected": chosen.model.upstream,
+            "reason": "failover" if decision.failed_over else plan.reason,
+        }
+    if served is not None and intent.constraints.max_latency_ms is not None:
+        found["latency_achieved_ms"] = round(served.latency_ms, 1)
+    if decision.reasoning is not None:
+        found["reasoning_capability"] = decision.reasoning["capability"]
+    if decision.failed_over:
+        found["failover_reason"] = decision.failover_reason()
+        found["failover_time_ms"] = round(decision.failover_ms, 1)
+        found["context_preserved"] = True
+        found["conversation_continuity"] = "maintained"
+    if len(decision.attempts) > 1 or (served is None and decision.attempts):
+        found["attempts"] = [
+            {
+                "provider": attempt.model.provider.id,
+                "outcome": attempt.error or attempt.outcome,
+            }
+            for attempt in decision.attempts
+        ]
+    if decision.ignored:
+        found["ignored_headers"] = [x.name for x in decision.ignored if x.name[:5] == "X-AI-"]
+    security = intent.constraints.labels
+    if security:
+        found["security_compliance"] = dict.fromkeys(sorted(security), "attested")
+    rejected = [
+        {"provider": row.model.provider.id, "reason": row.reason} for row in _by_provider(plan)
+    ]
+    rejected += [{"provider": name, "reason": "unknown_provider"} for name in intent.unknown_pool]
+    if rejected:
+        found["alternatives_rejected"] = rejected
+    return found
+
+
+def _by_provider(plan: Any) -> list[Any]:
+    """One row per provider and reason: the header has no room for every model."""
+    seen: dict[tuple[str, str], Any] = {}
+    for row in plan.rejected:
+        seen.setdefault((row.model.provider.id, row.reason), row)
+    return list(seen.values())
+
+
+def auto_decisions(decision: Decision) -> dict[str, Any]:
+    """One entry for each parameter that was ``auto`` (XAI-RESP-010)."""
+    found: dict[str, Any] = {}
+    for name, entry in decision.auto.items():
+        if name == "model":
+            found["model_selection"] = {
+                "requested": entry["requested"],
+                "selected": entry["resolved"],
+                "reason": entry["basis"],
+            }
+        elif name == "tools":
+            found["tool_mapping"] = _tool_mapping(decision)
+        elif name in LIMIT_NAMES:
+            found["token_optimization"] = {
+                "requested": entry["requested"],
+                "calculated": entry["resolved"],
+                "basis": entry["basis"],
+            }
+        elif name == "response_format":
+            found["response_format"] = entry
+        elif decision.reasoning is not None:
+            found["reasoning"] = {
+                "requested": entry["requested"],
+                "capability": decision.reasoning["capability"],
+            }
+    return found
+
+
+def _tool_mapping(decision: Decision) -> dict[str, Any]:
+    tools = decision.tools
+    assert tools is not None
+    return {
+        "requested": tools["requested"],
+        "selected_tools": tools["selected"],
+        "unmapped": tools["unmapped"],
+    }
+
+
+def _fit(value: Any, limit: int) -> str | None:
+    """The value as one line of at most ``limit`` octets, shortened from its lists' ends."""
+    text = encode_header(value)
+    if len(text) <= limit:
+        return text
+    if isinstance(value, list):
+        # a list cannot carry the mark itself; Auto-Selection and the record say it
+        while value:
+            value = value[: len(value) // 2]
+            text = encode_header(value)
+            if len(text) <= limit:
+                return text
+        return None
+    if not isinstance(value, Mapping):
+        return None
+    shorter: dict[str, Any] = {**value, "truncated": True}
+    for key in ("alternatives_rejected", "selected_tools", "attempts", "ignored_headers"):
+        rows = shorter.get(key)
+        while rows:
+            rows = rows[: len(rows) // 2]
+            shorter[key] = rows
+            text = encode_header(shorter)
+            if len(text) <= limit:
+                return text
+        shorter.pop(key, None)
+    text = encode_header(shorter)
+    return text if len(text) <= limit else None
+
+
+def encode_header(value: Any) -> str:
+    """Compact JSON in ASCII."""
+    raw = orjson.dumps(value)
+    if raw.isascii():
+        return raw.decode("ascii")
+    return dumps(orjson.loads(raw), separators=(",", ":"), ensure_ascii=True)
+
+
+def _ascii(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.4f}".rstrip("0").rstrip(".") if value not in (0.0, 1.0) else f"{value:.1f}"

@@ -1,0 +1,131 @@
+"""Which requests are ours, shared by the two mounts.
+
+Scope ``opt_in``: a request to an inference path that carries an X-AI header; everything else is
+the application's, untouched. Scope ``all``: every request to an inference path, the model list and
+the decision records; and where keys are configured, no other path answers without one.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote
+
+from aiproxy.middleware.effects import Headers, Reply
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.exchange import authenticate, request_id
+from aiproxy.middleware.gateway import Gateway, json_reply
+from aiproxy.middleware.providers.link import Link, Tls
+
+#: Answered without a key: liveness and readiness probes hold none.
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_DECISIONS: Final = "/v1/routing/decisions/"
+_MODELS: Final = "/v1/models"
+
+
+class Front:
+    """Decides by method, path and header names; ``paths`` are the inference paths by kind."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.everything = gateway.settings.scope == "all"
+        self.paths = gateway.settings.endpoints
+        self.limit = gateway.settings.max_request_bytes
+        self.read_timeout_s = gateway.config.values["server"]["read_timeout"]
+
+    def answer(self, method: str, path: str, headers: Headers) -> Reply | None:
+        """Scope ``all``, any request but an inference POST: our reply, or ``None`` for the app's.
+
+        Keys are checked here for every path but the health probes.
+        """
+        try:
+            return self._answer(method, path, headers)
+        except ProxyError as error:
+            return self.refusal(error, headers)
+
+    def _answer(self, method: str, path: str, headers: Headers) -> Reply | None:
+        gateway = self.gateway
+        preflight = method == "OPTIONS" and any(
+            name == "access-control-request-method" for name, _ in headers
+        )
+        if path in OPEN_PATHS or preflight:
+            return None
+        owner = authenticate(gateway, headers)
+        if path in gateway.settings.disabled_paths:
+            raise ProxyError("not_found", "This endpoint is switched off here.")
+        if method not in ("GET", "HEAD"):
+            return None
+        new_id = request_id(headers, gateway.runtime.new_id)
+        if path.rstrip("/") == _MODELS:
+            return json_reply(gateway.models(), new_id)
+        if path.startswith(_MODELS + "/"):
+            return json_reply(gateway.model(unquote(path[len(_MODELS) + 1 :])), new_id)
+        if path.startswith(_DECISIONS):
+            return json_reply(gateway.decision(path[len(_DECISIONS) :], owner), new_id)
+        return None
+
+    def check_head(self, headers: Headers) -> None:
+        """Refuse by the request head alone: 413 for a declared length, 415 for a media type.
+
+        Raises:
+            ProxyError: ``request_too_large`` or ``unsupported_media_type``.
+        """
+        for name, value in headers:
+            if name == "content-type":
+                kind = value.partition(";")[0].strip().lower()
+                if kind and kind != "application/json" and not kind.endswith("+json"):
+                    raise ProxyError(
+                        "unsupported_media_type",
+                        "The body must be JSON: send Content-Type: application/json.",
+                        param="Content-Type",
+                    )
+            elif name == "content-length":
+                if value.isdigit() and int(value) > self.limit:
+                    raise self.too_large()
+            elif name == "content-encoding" and value.strip().lower() not in ("", "identity"):
+                raise ProxyError(
+                    "unsupported_media_type",
+                    "Compressed request bodies are not accepted; send the JSON as it is.",
+                    param="Content-Encoding",
+                )
+
+    def too_large(self) -> ProxyError:
+        return ProxyError(
+            "request_too_large",
+            f"The body is larger than the {self.limit} bytes accepted here.",
+        )
+
+    def too_slow(self) -> ProxyError:
+        return ProxyError(
+            "request_timeout",
+            f"The body did not arrive within {self.read_timeout_s:g} s.",
+            headers=(("connection", "close"),),
+        )
+
+    def refusal(self, error: ProxyError, headers: Headers) -> Reply:
+        """The reply of a request that was refused before it became an exchange."""
+        head = (
+            ("content-type", "application/json"),
+            ("x-request-id", request_id(headers, self.gateway.runtime.new_id)),
+            *error.response_headers(),
+        )
+        return Reply(error.status, head, error.encode())
+
+
+def links(gateway: Gateway) -> dict[str, Link]:
+    """What the transports need to know of each provider reached over HTTP."""
+    return {
+        provider.id: Link(
+            max_connections=provider.max_connections,
+            tls=Tls(
+                ca=provider.tls.get("ca"),
+                client_cert=provider.tls.get("client_cert"),
+                client_key=provider.tls.get("client_key"),
+            ),
+        )
+        for provider in gateway.registry.providers.values()
+        if provider.transport == "http"
+    }
+
+
+def lower(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """ASGI headers as text pairs."""
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)

@@ -1,0 +1,163 @@
+"""What all requests of one mount share: configuration, registry, planner, recent decisions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from random import random
+from secrets import token_hex
+from time import monotonic, time
+from typing import Any, Final
+
+import orjson
+
+from aiproxy.middleware.config import Config, load_config
+from aiproxy.middleware.decision import Decision, DecisionLog
+from aiproxy.middleware.effects import Headers, Reply
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.registry import Endpoint, Model, Provider, Registry, build
+from aiproxy.middleware.routing.plan import Planner
+from aiproxy.middleware.routing.rules import compile_policies
+from aiproxy.middleware.settings import Settings, build_settings
+
+log = getLogger("aiproxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Clocks, ids and chance, as arguments. ``now`` is monotonic, ``wall`` Unix time, in seconds;
+    ``jitter`` returns 0..1."""
+
+    now: Callable[[], float] = monotonic
+    wall: Callable[[], float] = time
+    new_id: Callable[[], str] = lambda: token_hex(12)
+    jitter: Callable[[], float] = random
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request as received. Header names are lower case; ``endpoint`` is the kind its path has."""
+
+    path: str
+    endpoint: str
+    headers: Headers
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Gateway:
+    """Built once; everything that changes afterwards is health, turns and the decision log.
+
+    ``on_decision`` is called with every finished decision (for logs, metrics, the ledger); it must
+    be quick and must not raise.
+    """
+
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        wrapped_app: bool = True,
+        scope: str | None = None,
+        runtime: Runtime | None = None,
+        on_decision: Callable[[Decision], None] | None = None,
+    ) -> None:
+        self.config: Config = config if isinstance(config, Config) else load_config(config)
+        self.runtime = runtime or Runtime()
+        self.settings: Settings = build_settings(self.config, scope=scope)
+        self.registry: Registry = build(self.config, wrapped_app=wrapped_app)
+        rows = self.config.values["routing"]["policies"]
+        policies = (
+            compile_policies(rows, provider_ids=list(self.registry.providers)) if rows else None
+        )
+        self.planner = Planner(self.registry, self.settings, policies)
+        self.decisions = DecisionLog()
+        self._on_decision = on_decision
+        self._turns: dict[str, int] = {}
+
+    def finished(self, decision: Decision) -> None:
+        self.decisions.add(decision)
+        if self._on_decision is not None:
+            self._on_decision(decision)
+
+    def endpoint_for(self, provider: Provider) -> Endpoint:
+        """The base URL to use next: regional endpoints take turns by weight."""
+        endpoints = provider.endpoints
+        if len(endpoints) == 1:
+            return endpoints[0]
+        turn = self._turns[provider.id] = self._turns.get(provider.id, -1) + 1
+        point = (turn * 0.6180339887498949) % 1.0 * sum(e.weight for e in endpoints)
+        for endpoint in endpoints:
+            if point < endpoint.weight:
+                return endpoint
+            point -= endpoint.weight
+        return endpoints[-1]
+
+    # --- what GET requests are answered with -----------------------------------------------------
+
+    def models(self) -> dict[str, Any]:
+        """The model list: one entry a public name, its providers merged (AIP-API-019 to 023)."""
+        return {
+            "object": "list",
+            "data": [self._model_entry(name, rows) for name, rows in self.registry.by_name.items()],
+        }
+
+    def model(self, name: str) -> dict[str, Any]:
+        """One entry of the list.
+
+        Raises:
+            ProxyError: 404 ``model_not_found``.
+        """
+        rows = self.registry.by_name.get(name)
+        if rows is None:
+            raise ProxyError(
+                "model_not_found",
+                "No provider here serves this model; GET /v1/models lists the names.",
+                param="model",
+            )
+        return self._model_entry(name, rows)
+
+    def _model_entry(self, name: str, rows: tuple[Model, ...]) -> dict[str, Any]:
+        now = self.runtime.now()
+        return {
+            "id": name,
+            "object": "model",
+            "created": MODEL_CREATED,
+            "owned_by": rows[0].owned_by,
+            "providers": [
+                {
+                    "name": row.provider.id,
+                    "available": row.track.blocked_for(now) == 0
+                    and row.provider.track.blocked_for(now) == 0
+                    and not row.provider.track.cooling(now),
+                    "cost_per_1k_tokens": row.cost_per_1k,
+                    "avg_latency_ms": row.track.latency_mean_ms(now),
+                }
+                for row in rows
+            ],
+        }
+
+    def decision(self, request_id: str, owner: str | None) -> dict[str, Any]:
+        """The record of a recent request of the same caller.
+
+        Raises:
+            ProxyError: 404 ``not_found``, the same for unknown and foreign ids.
+        """
+        found = self.decisions.get(request_id, owner)
+        if found is None:
+            raise ProxyError(
+                "not_found", "No decision with this request id is kept here; only recent ones are."
+            )
+        return found.record()
+
+
+#: ``created`` of every model entry: the Standard needs a time and no source knows a truer one.
+MODEL_CREATED: Final = 1_767_225_600
+
+
+def json_reply(
+    document: Mapping[str, Any], request_id: str, *, status: int = 200, extra: Headers = ()
+) -> Reply:
+    """A JSON response with its request id."""
+    headers = (("content-type", "application/json"), ("x-request-id", request_id), *extra)
+    return Reply(status, headers, orjson.dumps(document))

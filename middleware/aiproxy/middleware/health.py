@@ -1,0 +1,156 @@
+"""What is known of a provider's condition, learned from the calls themselves.
+
+A ``Track`` holds one model at one provider, or a whole provider. Two kinds of unavailability:
+*blocked* (the provider named a time with Retry-After, or the circuit is open) keeps a candidate
+out; *cooling* (our own back-off after a failure) only ranks it last, so that a lone provider is
+still asked. Times are seconds of a monotonic clock handed in by the caller.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+#: Outcomes older than this do not count for the error rate.
+WINDOW_S: Final = 60.0
+#: Latencies older than this do not count for estimates (XAI-HDR-061).
+LATENCY_WINDOW_S: Final = 300.0
+#: Fewer outcomes than this never open a circuit.
+MINIMUM_SAMPLES: Final = 10
+_KEEP_LATENCIES: Final = 64
+_FIRST_OPEN_S: Final = 5.0
+_LONGEST_OPEN_S: Final = 60.0
+_FIRST_COOLING_S: Final = 0.5
+_LONGEST_COOLING_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """``error_rate`` above which a circuit opens; ``enabled`` is ``health_aware`` of the config."""
+
+    enabled: bool = True
+    error_rate: float = 0.5
+
+
+class Track:
+    """Outcomes and latencies of one target. Not locked: every change is a few bytecode steps and
+    a lost update under threads costs one sample."""
+
+    __slots__ = (
+        "_estimates",
+        "_latencies",
+        "_open_for",
+        "_outcomes",
+        "_probing_until",
+        "blocked_until",
+        "cooling_until",
+        "failures_in_row",
+        "in_flight",
+        "open_until",
+        "thresholds",
+    )
+
+    def __init__(self, thresholds: Thresholds = Thresholds()) -> None:
+        self.thresholds = thresholds
+        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=256)
+        self._latencies: deque[tuple[float, float, float]] = deque(maxlen=_KEEP_LATENCIES)
+        self._estimates: tuple[float | None, float | None, float | None] | None = None
+        self.failures_in_row = 0
+        self.in_flight = 0
+        self.cooling_until = 0.0
+        self.blocked_until = 0.0
+        self.open_until = 0.0
+        self._open_for = _FIRST_OPEN_S
+        self._probing_until = 0.0
+
+    def succeeded(self, now: float, total_ms: float, first_byte_ms: float) -> None:
+        self._outcomes.append((now, True))
+        self._latencies.append((now, total_ms, first_byte_ms))
+        self._estimates = None
+        self.failures_in_row = 0
+        self.cooling_until = 0.0
+        if self.open_until:
+            # the probe of a half-open circuit came back: close it and forget the bad window
+            self.open_until = 0.0
+            self._open_for = _FIRST_OPEN_S
+            self._outcomes.clear()
+
+    def recovered(self) -> None:
+        """Another target of the same provider answered: stop holding failures against it."""
+        if self.failures_in_row:
+            self.failures_in_row = 0
+            self.cooling_until = 0.0
+
+    def failed(
+        self, now: float, jitter: Callable[[], float], *, retry_after_s: float | None = None
+    ) -> None:
+        """Count a failure; ``jitter`` returns a number in 0..1."""
+        self._outcomes.append((now, False))
+        self.failures_in_row += 1
+        pause = min(_LONGEST_COOLING_S, _FIRST_COOLING_S * 2 ** min(self.failures_in_row - 1, 10))
+        self.cooling_until = max(self.cooling_until, now + pause * (0.75 + 0.5 * jitter()))
+        if retry_after_s is not None:
+            self.blocked_until = max(self.blocked_until, now + retry_after_s)
+        if self.open_until:
+            self._open_for = min(_LONGEST_OPEN_S, self._open_for * 2)
+            self.open_until = now + self._open_for * (0.9 + 0.2 * jitter())
+        elif self.thresholds.enabled and self._too_many_errors(now):
+            self.open_until = now + self._open_for * (0.9 + 0.2 * jitter())
+
+    def _too_many_errors(self, now: float) -> bool:
+        while self._outcomes and self._outcomes[0][0] < now - WINDOW_S:
+            self._outcomes.popleft()
+        if len(self._outcomes) < MINIMUM_SAMPLES:
+            return False
+        return self.error_rate(now) > self.thresholds.error_rate
+
+    def error_rate(self, now: float) -> float:
+        """Share of failures in the window, 0 without samples."""
+        recent = [ok for at, ok in self._outcomes if at >= now - WINDOW_S]
+        return recent.count(False) / len(recent) if recent else 0.0
+
+    def blocked_for(self, now: float) -> float:
+        """Seconds until this target may be asked again; 0 when it may.
+
+        A circuit past its time lets one request through as a probe: call ``begin_probe`` when
+        that request is sent.
+        """
+        until = self.blocked_until
+        if self.thresholds.enabled and self.open_until:
+            until = max(until, self.open_until, self._probing_until)
+        return max(0.0, until - now)
+
+    def begin_probe(self, now: float, patience_s: float = 30.0) -> None:
+        """A request is on its way; while a circuit is half open no second one joins it."""
+        if self.open_until:
+            self._probing_until = now + patience_s
+
+    def end_probe(self) -> None:
+        self._probing_until = 0.0
+
+    def cooling(self, now: float) -> bool:
+        return self.cooling_until > now
+
+    def latency_p95_ms(self, now: float, *, first_byte: bool) -> float | None:
+        """95th percentile of the last five minutes; ``None`` without a sample."""
+        estimates = self._current(now)
+        return estimates[1] if first_byte else estimates[0]
+
+    def latency_mean_ms(self, now: float) -> float | None:
+        return self._current(now)[2]
+
+    def _current(self, now: float) -> tuple[float | None, float | None, float | None]:
+        if self._estimates is None or (
+            self._latencies and self._latencies[0][0] < now - LATENCY_WINDOW_S
+        ):
+            while self._latencies and self._latencies[0][0] < now - LATENCY_WINDOW_S:
+                self._latencies.popleft()
+            totals = sorted(total for _, total, _ in self._latencies)
+            firsts = sorted(first for _, _, first in self._latencies)
+            if totals:
+                rank = ceil(0.95 * len(totals)) - 1
+                self._estimates = (totals[rank], firsts[rank], sum(totals) / len(totals))
+            else:
+                self._estimates = (None, None, None)
+        return self._estimates

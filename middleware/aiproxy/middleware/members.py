@@ -1,0 +1,34 @@
+"""Changing single top-level members of a JSON object without re-serialising the rest.
+
+Every value that is not changed keeps its exact bytes: number spelling, escapes, order inside
+objects. Only the white space between top-level members is lost.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+_DECODE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def patch(raw: bytes, changes: Mapping[str, Any], *, remove: frozenset[str] = frozenset()) -> bytes:
+    """Return the object ``raw`` with members replaced where they stand, added or removed."""
+    members = _DECODE.decode(raw)
+    parts = []
+    for name, value in members.items():
+        if name in remove:
+            continue
+        encoded = orjson.dumps(changes[name]) if name in changes else bytes(value)
+        parts.append(b"%b:%b" % (orjson.dumps(name), encoded))
+    for name, added in changes.items():
+        if name not in members:
+            parts.append(b"%b:%b" % (orjson.dumps(name), orjson.dumps(added)))
+    return b"{" + b",".join(parts) + b"}"
+
+
+def append(raw: bytes, name: str, value: Any) -> bytes:
+    """Return a non-empty object with one member added at its end, without parsing it."""
+    end = raw.rindex(b"}")
+    return b"%b,%b:%b}" % (raw[:end].rstrip(), orjson.dumps(name), orjson.dumps(value))

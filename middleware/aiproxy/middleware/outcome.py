@@ -1,0 +1,205 @@
+"""What an upstream's answer means: a reply, the request's own fault, or a failure to survive.
+
+The retryable table (XAI-FAIL-005 to 010): connection faults, timeouts, 408, 409, 429, 5xx and
+529, and an unreadable 200 may be tried elsewhere; 400, 413 and 422 are the request's fault; 401
+and 403 mean the provider is misconfigured; 404 means it lacks the model. Upstream text is never
+relayed: only codes that are on our own list, and a parameter path that looks like one.
+"""
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from re import compile as compile_pattern
+from typing import Any, Final
+
+import orjson
+
+from aiproxy.middleware.effects import Answer, Failure, Headers
+from aiproxy.middleware.errors import ProxyError
+
+_REASON_OF_KIND: Final = {
+    "connect_refused": "connect_error",
+    "dns_failure": "dns_error",
+    "tls_failure": "tls_error",
+    "connect_timeout": "timeout",
+    "first_byte_timeout": "timeout",
+    "idle_timeout": "timeout",
+    "total_timeout": "timeout",
+    "reset": "connect_error",
+    "protocol_error": "invalid_response",
+    "too_large": "invalid_response",
+    "app_error": "http_5xx",
+}
+_PARAM: Final = compile_pattern(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,99}")
+_CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
+_FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "invalid_prompt"})
+_QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an attempt gave no reply.
+
+    ``reason`` is a registered failure code. ``retry``: *same* (may be tried at the same provider
+    again), *other* (only elsewhere), *larger* (only models with a larger context), *never* (the
+    request's own fault). ``whole_provider``: the fault says something about all its models.
+    """
+
+    reason: str
+    retry: str
+    status: int | None = None
+    retry_after_s: float | None = None
+    whole_provider: bool = False
+    counts: bool = True
+    code: str | None = None
+    param: str | None = None
+
+
+def of_failure(failure: Failure) -> Fault:
+    reason = _REASON_OF_KIND[failure.kind]
+    if failure.kind in ("connect_refused", "reset"):
+        return Fault(reason, "same", whole_provider=failure.kind == "connect_refused")
+    connection = failure.kind in ("dns_failure", "tls_failure", "connect_timeout")
+    return Fault(reason, "other", whole_provider=connection)
+
+
+def of_answer(answer: Answer, wall_now: float) -> Fault | None:
+    """The fault of an answer by its status, or ``None`` for a 2xx."""
+    status = answer.status
+    if 200 <= status < 300:
+        return None
+    error = read_error(answer.body)
+    code = _text(error, "code")
+    param = _param(error)
+    wait = retry_after(answer.headers, wall_now)
+    if status == 400 and (code in _CONTEXT_CODES or _mentions_context(error)):
+        return Fault("context_length_exceeded", "larger", status, counts=False, code=code)
+    if status in (400, 413, 422):
+        if code in _FILTER_CODES:
+            return Fault("content_filtered", "never", status, counts=False, code=code)
+        return Fault("http_4xx", "never", status, counts=False, code=code, param=param)
+    if status in (401, 402, 403):
+        return Fault("auth_failed", "other", status, whole_provider=True)
+    if status == 404:
+        return Fault("http_4xx", "other", status, retry_after_s=60.0, code="model_not_found")
+    if status == 429:
+        if code == "local_gpu_busy":
+            return Fault("local_gpu_busy", "other", status, counts=False)
+        if code in _QUOTA_CODES:
+            return Fault("rate_limited", "other", status, wait, whole_provider=True)
+        return Fault("rate_limited", "other", status, wait)
+    if status in (503, 529):
+        if code == "local_gpu_busy":
+            return Fault("local_gpu_busy", "other", status, counts=False)
+        return Fault("overloaded", "other", status, wait)
+    if status in (500, 502):
+        return Fault("http_5xx", "same", status, wait)
+    if status >= 500:
+        return Fault("timeout" if status == 504 else "http_5xx", "other", status, wait)
+    if status in (408, 409):
+        return Fault("timeout" if status == 408 else "overloaded", "other", status, wait)
+    if 300 <= status < 400:
+        return Fault("invalid_response", "other", status)
+    return Fault("http_4xx", "never", status, counts=False, code=code, param=param)
+
+
+def of_error_object(error: Any) -> Fault:
+    """The fault of an error object inside a 200 (a body or a stream)."""
+    code = _text(error, "code") or _text(error, "type")
+    if code in _CONTEXT_CODES:
+        return Fault("context_length_exceeded", "larger", 200, counts=False)
+    if code in _FILTER_CODES:
+        return Fault("content_filtered", "never", 200, counts=False, code=code)
+    if code is not None and "rate_limit" in code:
+        return Fault("rate_limited", "other", 200)
+    if code is not None and "overloaded" in code:
+        return Fault("overloaded", "other", 200)
+    return Fault("invalid_response", "other", 200)
+
+
+def read_error(body: bytes) -> Any:
+    """The ``error`` member of an error body, or ``None``. Wrapped lists are opened."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(document, list) and document:
+        document = document[0]
+    return document.get("error") if isinstance(document, dict) else None
+
+
+def retry_after(headers: Headers, wall_now: float) -> float | None:
+    """Seconds a provider asks to wait: ``retry-after-ms``, seconds, or an HTTP date; a time in the
+    past reads as 0."""
+    found = dict(headers)
+    milliseconds = _number(found.get("retry-after-ms"))
+    if milliseconds is not None:
+        return max(0.0, milliseconds / 1000)
+    value = found.get("retry-after")
+    if value is None:
+        return None
+    seconds = _number(value)
+    if seconds is not None:
+        return max(0.0, seconds)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - wall_now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def client_error(fault: Fault) -> ProxyError:
+    """The request's own fault, told in our words with the provider's status."""
+    if fault.reason == "context_length_exceeded":
+        return ProxyError(
+            "context_length_exceeded",
+            "The prompt does not fit the context window of any model that could serve it; "
+            "shorten it.",
+            param="messages",
+        )
+    if fault.reason == "content_filtered":
+        return ProxyError(
+            "invalid_value",
+            "The provider's content filter refused this request; it was not sent anywhere else.",
+            status=400,
+            should_retry=False,
+        )
+    status = fault.status or 400
+    if status == 413:
+        return ProxyError("request_too_large", "The provider refused the request as too large.")
+    code = fault.code if fault.code in ("unsupported_parameter", "invalid_type") else None
+    if code is None and fault.code == "missing_required_parameter":
+        code = fault.code
+    if code is None and fault.code == "unsupported_capability":
+        code = fault.code
+    where = f" in {fault.param!r}" if fault.param else ""
+    return ProxyError(
+        code or "invalid_value",
+        f"The provider refused the request with status {status}: a value{where} is not valid "
+        "for this model.",
+        param=fault.param,
+        status=status if 400 <= status < 500 else 400,
+    )
+
+
+def _mentions_context(error: Any) -> bool:
+    """Several servers say it in prose only."""
+    message = _text(error, "message")
+    return message is not None and "context length" in message.lower()
+
+
+def _text(error: Any, name: str) -> str | None:
+    value = error.get(name) if isinstance(error, dict) else None
+    return value if isinstance(value, str) and len(value) < 2000 else None
+
+
+def _param(error: Any) -> str | None:
+    value = _text(error, "param")
+    return value if value is not None and _PARAM.fullmatch(value) else None
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and isfinite(number) else None

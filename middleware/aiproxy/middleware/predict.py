@@ -1,0 +1,109 @@
+"""The native endpoint ``POST /aiproxy/predict`` (AIProxy Standard 5.2).
+
+A predict request is a chat or embeddings request in other words: it is turned into one, served
+like any other, and the reply is put into the native shape.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from aiproxy.middleware.decision import Decision
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.intent import Native
+from aiproxy.middleware.money import picodollars, usd
+from aiproxy.middleware.registry import Registry
+from aiproxy.middleware.settings import canonical_strategy
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRequest:
+    """``endpoint`` is chat or embeddings; ``asked`` is the strategy as the client spelt it."""
+
+    endpoint: str
+    body: dict[str, Any]
+    native: Native
+    asked: str | None
+
+
+def read(body: Mapping[str, Any], registry: Registry) -> NativeRequest:
+    """Translate a validated predict body.
+
+    Raises:
+        ProxyError: 400 ``unsupported_capability`` when the input's kind does not fit the model.
+    """
+    model = body["model"]
+    given = body["input"]
+    models = registry.by_name.get(model, ())
+    embeds = bool(models) and all("text-generation" not in m.capabilities for m in models)
+    routing = body.get("routing") or {}
+    asked = routing.get("strategy")
+    if asked is not None:
+        try:
+            canonical_strategy(asked)
+        except KeyError:
+            raise ProxyError(
+                "invalid_value", "Unknown routing strategy.", param="routing.strategy"
+            ) from None
+    cap, timeout = routing.get("max_cost"), routing.get("timeout")
+    native = Native(
+        strategy=asked,
+        max_cost=None if cap is None else picodollars(cap),
+        timeout_s=None if timeout is None else timeout / 1000,
+    )
+    parameters = body.get("parameters")
+    extra = dict(parameters) if isinstance(parameters, Mapping) else {}
+    if embeds and any("embeddings" in m.capabilities for m in models):
+        return NativeRequest(
+            "embeddings", {**extra, "model": model, "input": given}, native, asked
+        )
+    if embeds or not isinstance(given, str):
+        raise ProxyError(
+            "unsupported_capability",
+            "This input does not fit the model: text models take a string.",
+            param="input",
+        )
+    messages = [{"role": "user", "content": given}]
+    return NativeRequest("chat", {**extra, "model": model, "messages": messages}, native, asked)
+
+
+def shape(request: NativeRequest, reply: Mapping[str, Any], decision: Decision) -> bytes:
+    """The native reply; ``decision`` is settled."""
+    served, usage, intent = decision.served, decision.usage, decision.intent
+    assert served is not None
+    assert usage is not None
+    assert intent is not None
+    if request.endpoint == "embeddings":
+        output: Any = [row["embedding"] for row in reply["data"]]
+        if len(output) == 1 and isinstance(request.body["input"], str):
+            output = output[0]
+    else:
+        output = reply["choices"][0]["message"].get("content")
+    tried = [attempt.model.provider.id for attempt in decision.attempts]
+    distinct = list(dict.fromkeys(tried))
+    reason = decision.failover_reason() or (decision.plan.reason if decision.plan else None)
+    return orjson.dumps(
+        {
+            "request_id": decision.id,
+            "model": reply.get("model"),
+            "output": output,
+            "metadata": {
+                "provider": served.model.provider.id,
+                "node_id": decision.node,
+                "latency_ms": round(decision.latency_ms, 2),
+                "tokens": {"input": usage.input, "output": usage.output, "total": usage.total},
+                "cost": {
+                    "amount": None if decision.cost is None else usd(decision.cost),
+                    "currency": "USD",
+                },
+                "routing": {
+                    "strategy_used": request.asked or intent.strategy,
+                    "providers_tried": distinct,
+                    "failovers": len(distinct) - 1,
+                    "reason": reason,
+                },
+            },
+        }
+    )

@@ -1,0 +1,604 @@
+"""Providers over HTTP from threads, by urllib3.
+
+urllib3 pools, connects, verifies and frames. What it cannot do is wait: its timeouts start over
+with every received byte, and one that elapses inside a chunked body breaks the response. So the
+responses of our connections read from a ``_Wire``, a buffer which does all the waiting: the limits
+of the call hold over everything, and a read that gave up can be made again.
+
+A name lookup cannot be interrupted: the connect limit does not bound it.
+"""
+
+import http.client
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import SKIP_HEADER
+
+from ..effects import Answer, Call, Failure, Read
+from .bodies import (
+    BodyTooLarge,
+    BodyUnreadable,
+    Inflater,
+    field,
+    inflater,
+    opens_stream,
+    without_coding,
+)
+from .link import Link, tls_context
+from .progress import UNFINISHED, Progress, causes
+
+_log = logging.getLogger(__name__)
+
+_SHARED: Final = Link()
+#: Connections kept to one endpoint where its provider names no bound; more are opened, not kept.
+_KEPT: Final = 256
+_PIECE_BYTES: Final = 65536
+
+
+class SyncStream(Protocol):
+    """An open stream of either transport."""
+
+    def read(self, timeout_s: float | None, soft: bool) -> bytes | Failure | None:
+        """Return the next bytes, ``b""`` at the end, ``None`` for an elapsed soft timeout."""
+        ...
+
+    def close(self) -> None:
+        """Give the stream up; its connection is closed. A second call does nothing."""
+        ...
+
+
+class SyncAppCaller(Protocol):
+    """What performs calls of transport ``app`` for one request."""
+
+    def call(self, call: Call) -> Answer | Failure:
+        """Ask the wrapped application once."""
+        ...
+
+
+class SyncTransports:
+    """Performs the effects of exchanges; one for each mounted app, shared by its threads.
+
+    Pools are made when they are first used and belong to one process, so a server may fork after
+    the application was made.
+    """
+
+    def __init__(self, links: Mapping[str, Link] | None = None) -> None:
+        self._links = dict(links or {})
+        self._pools = _Pools()
+
+    def call(self, call: Call, app: SyncAppCaller | None = None) -> Answer | Failure:
+        """Ask a provider once; ``app`` performs calls to the wrapped application."""
+        if call.transport == "app":
+            if app is None:
+                return Failure("app_error", "no application is wrapped")
+            return app.call(call)
+        progress = _Progress(call, time.monotonic())
+        outcome = self._attempt(call, progress)
+        if isinstance(outcome, Failure) and progress.stale(outcome):
+            # The peer closed a connection that had been idle in the pool, and no byte of an
+            # answer came: for the caller that is one call, so it is sent over a new connection.
+            progress.renew()
+            outcome = self._attempt(call, progress)
+        return outcome
+
+    def read(self, read: Read) -> bytes | Failure | None:
+        """Return more bytes of an open stream of this or the app transport."""
+        stream: Any = read.stream
+        outcome: bytes | Failure | None = stream.read(read.timeout_s, read.soft)
+        return outcome
+
+    def close_stream(self, stream: object) -> None:
+        """Give a stream up: its connection is closed now, not reused."""
+        opened: Any = stream
+        opened.close()
+
+    def close(self) -> None:
+        """Close every idle connection of this process. Calls afterwards would open new ones."""
+        self._pools.close()
+
+    def _attempt(self, call: Call, progress: "_Progress") -> Answer | Failure:
+        token = _PROGRESS.set(progress)
+        outcome: Answer | Failure = UNFINISHED
+        try:
+            outcome = self._exchange(call, progress)
+        except BodyTooLarge:
+            outcome = Failure("too_large", f"the body is above {call.max_body_bytes} bytes")
+        except BodyUnreadable as error:
+            outcome = Failure("protocol_error", str(error))
+        except Exception as error:  # noqa: BLE001 - an outcome, and logged when unexpected
+            outcome = _failure(error, progress)
+        finally:
+            _PROGRESS.reset(token)
+            if not isinstance(outcome, Answer):
+                progress.abort()
+        return outcome
+
+    def _exchange(self, call: Call, progress: "_Progress") -> Answer:
+        target = urlsplit(call.target)
+        pool = self._pools.pool(self._links.get(call.provider, _SHARED), target.scheme, target)
+        path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+        response = pool.urlopen(
+            call.method,
+            path,
+            body=call.body or None,
+            headers=_headers(call),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=_until(progress.due()[0]),
+        )
+        progress.response = response
+        progress.phase = "reading"
+        headers = tuple((name.lower(), value) for name, value in response.headers.iteritems())
+        coding = inflater(headers)
+        if coding is not None:
+            headers = without_coding(headers)
+        if opens_stream(call, response.status, headers):
+            stream = _HttpStream(response, progress, coding)
+            return Answer(response.status, headers, stream=stream)
+        body = _whole(response, headers, call)
+        if coding is not None and body:
+            body = coding.whole(body, call.max_body_bytes)
+        return Answer(response.status, headers, body)
+
+
+def _headers(call: Call) -> urllib3.HTTPHeaderDict:
+    headers = urllib3.HTTPHeaderDict(call.headers)
+    headers.setdefault("Accept-Encoding", "identity")
+    headers.setdefault("User-Agent", SKIP_HEADER)
+    return headers
+
+
+def _whole(response: urllib3.BaseHTTPResponse, headers: Any, call: Call) -> bytes:
+    declared = field(headers, "content-length")
+    if declared.isdecimal() and int(declared) > call.max_body_bytes and call.method != "HEAD":
+        raise BodyTooLarge
+    blocks: list[bytes] = []
+    size = 0
+    while block := response.read1(_PIECE_BYTES):
+        blocks.append(block)
+        size += len(block)
+        if size > call.max_body_bytes:
+            raise BodyTooLarge
+    return b"".join(blocks)
+
+
+class _Pools:
+    """The connection pools of one process, by TLS identity and bound."""
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._managers: dict[Link, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def pool(self, link: Link, scheme: str, target: Any) -> HTTPConnectionPool:
+        if scheme not in ("http", "https") or not target.hostname:
+            raise urllib3.exceptions.LocationValueError("not an http or https URL")
+        if self._process != os.getpid():
+            self._begin()
+        manager = self._managers.get(link)
+        if manager is None:
+            with self._lock:
+                manager = self._managers.get(link)
+                if manager is None:
+                    manager = self._managers[link] = _manager(link)
+        return manager.connection_from_host(target.hostname, target.port, scheme)
+
+    def close(self) -> None:
+        managers, self._managers = self._managers, {}
+        for manager in managers.values():
+            manager.clear()
+
+    def _begin(self) -> None:
+        # A lock of the parent may have been held by a thread that the fork did not copy.
+        self._lock = threading.Lock()
+        self._managers = {}
+        self._process = os.getpid()
+
+
+def _manager(link: Link) -> urllib3.PoolManager:
+    kept = _KEPT if link.max_connections is None else link.max_connections
+    manager = urllib3.PoolManager(
+        num_pools=1024, maxsize=kept, block=False, retries=False, ssl_context=tls_context(link.tls)
+    )
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return manager
+
+
+class _HttpStream:
+    """An open event stream; implements ``SyncStream``."""
+
+    __slots__ = ("_coding", "_outcome", "_progress", "_response")
+
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, progress: "_Progress", coding: Inflater | None
+    ) -> None:
+        self._response = response
+        self._progress = progress
+        self._coding = coding
+        self._outcome: bytes | Failure | None = None  # once there is nothing more to read
+
+    def read_any(self) -> bytes | Failure:
+        """Return bytes as they arrive, ``b""`` at the end; waits as long as the call allows."""
+        outcome = self.read(None, False)
+        assert outcome is not None  # noqa: S101 - None answers soft reads only
+        return outcome
+
+    def read(self, timeout_s: float | None, soft: bool) -> bytes | Failure | None:
+        if self._outcome is not None:
+            return self._outcome
+        if self._coding is None:
+            return self._raw(timeout_s, soft)
+        return self._decoded(self._coding, timeout_s, soft)
+
+    def close(self) -> None:
+        if self._outcome is None:
+            self._end(Failure("reset", "the stream was closed here"))
+
+    def _raw(self, timeout_s: float | None, soft: bool) -> bytes | Failure | None:
+        total = self._progress.total_at
+        idle = None if timeout_s is None else time.monotonic() + timeout_s
+        by_idle = idle is not None and (total is None or idle <= total)
+        try:
+            self._progress.wire_ready(idle if by_idle else total)
+            data = self._response.read1(_PIECE_BYTES)
+        except TimeoutError:
+            if by_idle and soft:
+                return None
+            silent = Failure("idle_timeout", "silence inside the stream")
+            return self._end(silent if by_idle else self._progress.timed_out())
+        except Exception as error:  # noqa: BLE001 - an outcome, and logged when unexpected
+            return self._end(_failure(error, self._progress))
+        if not data:
+            self._outcome = b""
+            self._response.release_conn()
+        return data
+
+    def _decoded(
+        self, coding: Inflater, timeout_s: float | None, soft: bool
+    ) -> bytes | Failure | None:
+        try:
+            while True:
+                data = b"" if coding.pending else self._raw(timeout_s, soft)
+                if data is None or isinstance(data, Failure):
+                    return data
+                if not data and not coding.pending:
+                    coding.finish()
+                    return data
+                if plain := coding.feed(data):
+                    return plain
+        except BodyUnreadable as error:
+            return self._end(Failure("protocol_error", str(error)))
+
+    def _end(self, failure: Failure) -> Failure:
+        self._outcome = failure
+        self._progress.abort()
+        return failure
+
+
+class _Progress(Progress):
+    """Progress of a urllib3 call, with the connection it runs over."""
+
+    __slots__ = ("fresh", "heard", "response", "reused", "wire")
+
+    def __init__(self, call: Call, now: float) -> None:
+        super().__init__(call, now)
+        self.response: urllib3.BaseHTTPResponse | None = None
+        self.wire: _Wire | None = None
+        self.heard = False
+        self.reused = False
+        self.fresh = False
+
+    def wire_ready(self, until: float | None) -> None:
+        """Wait until the next read of the response cannot block.
+
+        Raises:
+            TimeoutError: not by ``until`` (monotonic seconds); nothing is lost.
+        """
+        if self.wire is not None:
+            self.wire.wait_for_body(until)
+
+    def stale(self, failure: Failure) -> bool:
+        """Tell whether a pooled connection turned out to be closed before anything came back."""
+        return (
+            self.reused
+            and self.phase == "waiting"
+            and not self.heard
+            and failure.kind in ("connect_refused", "tls_failure")
+        )
+
+    def renew(self) -> None:
+        """Start over on a connection of its own; the limits keep running."""
+        self.phase = "connecting"
+        self.wire = None
+        self.reused = False
+        self.fresh = True
+
+    def abort(self) -> None:
+        """Close the connection now; it goes back to the pool closed."""
+        if self.response is not None:
+            self.response.close()
+            self.response.release_conn()
+
+
+_PROGRESS: ContextVar[_Progress] = ContextVar("_PROGRESS")
+
+
+def _until(when: float | None) -> float | None:
+    """Return the seconds left as a socket timeout.
+
+    Raises:
+        TimeoutError: none are left.
+    """
+    if when is None:
+        return None
+    left = when - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class _Wire:
+    """What a response is read from: the socket's bytes, buffered, with the waiting done here.
+
+    Stands where http.client has ``socket.makefile("rb")``. Nothing is lost when a wait ends in
+    ``TimeoutError``: bytes leave the buffer only in one piece with the answer of a read.
+    """
+
+    def __init__(self, sock: Any, response: "_Response", progress: _Progress) -> None:
+        # The open file keeps the descriptor while http.client closes the socket after the head
+        # of an answer that says "Connection: close".
+        self._file = sock.makefile("rb", buffering=0)
+        self._socket = sock
+        self._response = response
+        self._progress = progress
+        self._buffer = bytearray()
+        self.ended = False
+
+    def fill(self, until: float | None) -> bool:
+        """Receive once; ``False`` at the end of the connection.
+
+        Raises:
+            TimeoutError: nothing came by ``until``.
+            OSError: the connection broke.
+        """
+        if self.ended:
+            return False
+        self._socket.settimeout(_until(until))
+        try:
+            data = self._socket.recv(_PIECE_BYTES)
+        except ssl.SSLEOFError:
+            data = b""  # without a TLS farewell: the framing tells whether that is an error
+        self.ended = not data
+        self._progress.heard = self._progress.heard or bool(data)
+        self._buffer += data
+        return not self.ended
+
+    def wait_for_body(self, until: float | None) -> None:
+        """Fill until ``read1`` of the response can go on without waiting."""
+        while not self._ready() and self.fill(until):
+            pass
+
+    def readline(self, limit: int = -1) -> bytes:
+        searched = 0
+        while True:
+            end = self._buffer.find(b"\n", searched)
+            if end >= 0:
+                return self._take(end + 1 if limit < 0 else min(end + 1, limit))
+            searched = len(self._buffer)
+            if 0 <= limit <= searched:
+                return self._take(limit)
+            if not self.fill(self._progress.due()[0]):
+                if self._response.headers is None:
+                    # http.client takes the end of the connection for the end of the head.
+                    self._refuse_cut_head()
+                return self._take(searched)
+
+    def read(self, amount: int = -1) -> bytes:
+        while (amount < 0 or len(self._buffer) < amount) and self.fill(self._progress.due()[0]):
+            pass
+        return self._take(len(self._buffer) if amount < 0 else amount)
+
+    def read1(self, amount: int = -1) -> bytes:
+        if not self._buffer and amount:
+            self.fill(self._progress.due()[0])
+        return self._take(len(self._buffer) if amount < 0 else amount)
+
+    def flush(self) -> None:
+        """Nothing is written here; http.client asks."""
+
+    def close(self) -> None:
+        if self._buffer and not self._file.closed:
+            # More than the answer came: whatever it is, no later request may take it for its own.
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                _log.debug("the connection was already closed")
+        self._buffer.clear()
+        self._file.close()
+
+    def _take(self, amount: int) -> bytes:
+        data = bytes(self._buffer[:amount])
+        del self._buffer[:amount]
+        return data
+
+    def _refuse_cut_head(self) -> None:
+        if self._progress.heard:
+            raise ConnectionResetError("inside the response head")
+
+    def _ready(self) -> bool:
+        buffer, response = self._buffer, self._response
+        if self.ended or response.isclosed():
+            return True
+        left = response.chunk_left if response.chunked else 1
+        if isinstance(left, int) and left > 0:
+            return bool(buffer)
+        # Between chunks: the line break after the last one (unless this is the first), then a
+        # size and one byte of data, or size zero and the empty line after the trailers.
+        start = 0 if left is None or not isinstance(left, int) else 2
+        end = buffer.find(b"\n", start)
+        if end < 0:
+            return len(buffer) > _PIECE_BYTES  # a line above its bound: let http.client refuse it
+        if buffer[start:end].partition(b";")[0].strip().strip(b"0"):
+            return len(buffer) > end + 1
+        return buffer.startswith((b"\n", b"\r\n"), end + 1) or b"\n\r\n" in buffer[end:]
+
+
+class _Response(http.client.HTTPResponse):
+    """http.client's response over a ``_Wire``; interim 1xx heads are passed over."""
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        progress = _PROGRESS.get()
+        progress.wire = _Wire(sock, self, progress)
+        replaced: Any = self.fp
+        replaced.close()
+        self.fp: Any = progress.wire
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status in (100, 101) or status >= 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:  # int() reads a sign
+            self.close()
+            raise ValueError
+        return size
+
+
+class _Connection(HTTPConnection):
+    """Tells the running call when it is connected; its responses wait by the call's limits."""
+
+    response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        _PROGRESS.get().reused = False
+        return super()._new_conn()
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _ready_to_send(self)
+        super().request(*args, **options)
+
+
+class _TlsConnection(HTTPSConnection):
+    """As ``_Connection``, over TLS."""
+
+    response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        _PROGRESS.get().reused = False
+        sock = super()._new_conn()
+        sock.settimeout(_until(_PROGRESS.get().due()[0]))  # what the handshake may still take
+        return sock
+
+    def request(self, *args: Any, **options: Any) -> None:
+        _ready_to_send(self)
+        super().request(*args, **options)
+
+
+def _ready_to_send(connection: HTTPConnection) -> None:
+    progress = _PROGRESS.get()
+    if connection.sock is None:
+        connection.connect()
+    progress.phase = "waiting"
+    # urllib3 would hold the sending of the body to the connect limit.
+    connection.timeout = _until(progress.due()[0])
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls: Any = _Connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        return _unused(super()._get_conn(timeout))
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls: Any = _TlsConnection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        return _unused(super()._get_conn(timeout))
+
+
+def _unused(connection: Any) -> Any:
+    """Mark the call as one over a pooled connection, or close that when a new one is wanted."""
+    progress = _PROGRESS.get()
+    if progress.fresh:
+        connection.close()
+    progress.reused = connection.sock is not None
+    return connection
+
+
+def _failure(error: BaseException, progress: _Progress) -> Failure:
+    """Name a failure. Texts of exceptions stay out: they carry URLs and peer bytes."""
+    chain = tuple(causes(error))
+    if _any(chain, TimeoutError) or _any(chain, urllib3.exceptions.ReadTimeoutError):
+        return progress.timed_out()
+    if _any(chain, socket.gaierror) or _any(chain, urllib3.exceptions.NameResolutionError):
+        return Failure("dns_failure", "the host name does not resolve")
+    if _any(chain, urllib3.exceptions.LocationValueError):
+        return Failure("protocol_error", "the target is not an http or https URL")
+    if progress.phase == "connecting":
+        return _connect_failure(chain)
+    if _any(chain, http.client.LineTooLong):
+        return Failure("too_large", "one line of the response is above its bound")
+    if _any(chain, OSError) or _any(chain, http.client.RemoteDisconnected):
+        return _broken(chain, progress)
+    if _any(chain, http.client.IncompleteRead) and progress.wire is not None:
+        return _cut(progress.wire, progress)
+    if _any(chain, http.client.HTTPException) or _any(chain, urllib3.exceptions.HTTPError):
+        return Failure("protocol_error", "the response is not HTTP/1.1")
+    if _any(chain, ValueError) and progress.phase == "waiting":
+        return Failure("protocol_error", "the request cannot be written as HTTP/1.1")
+    _log.error("unexpected %s while a provider was called", type(error).__name__, exc_info=error)
+    return Failure("protocol_error", f"unexpected {type(error).__name__}")
+
+
+def _connect_failure(chain: tuple[BaseException, ...]) -> Failure:
+    if _any(chain, ssl.SSLCertVerificationError):
+        return Failure("tls_failure", "the certificate does not verify")
+    if _any(chain, ssl.SSLError) or _any(chain, urllib3.exceptions.SSLError):
+        return Failure("tls_failure", "the TLS handshake failed")
+    if _any(chain, OSError) or _any(chain, urllib3.exceptions.NewConnectionError):
+        return Failure("connect_refused", "no connection")
+    if _any(chain, ValueError):
+        return Failure("protocol_error", "the request cannot be written as HTTP/1.1")
+    _log.error("unexpected %s while connecting", type(chain[0]).__name__, exc_info=chain[0])
+    return Failure("protocol_error", f"unexpected {type(chain[0]).__name__}")
+
+
+def _broken(chain: tuple[BaseException, ...], progress: _Progress) -> Failure:
+    if progress.phase == "reading":
+        return Failure("reset", "the connection broke inside the body")
+    if progress.heard:
+        return Failure("reset", "the connection broke inside the response head")
+    if _any(chain, ssl.SSLError):
+        return Failure("tls_failure", "TLS failed after the handshake")
+    return Failure("connect_refused", "the connection closed before an answer")
+
+
+def _cut(wire: _Wire, progress: _Progress) -> Failure:
+    if not wire.ended:
+        return Failure("protocol_error", "the body is not framed as HTTP/1.1")
+    if progress.response is not None and "content-length" in progress.response.headers:
+        return Failure("protocol_error", "the body is shorter than its content-length")
+    return Failure("reset", "the connection broke inside the body")
+
+
+def _any(chain: tuple[BaseException, ...], kind: type[BaseException]) -> bool:
+    return any(isinstance(error, kind) for error in chain)

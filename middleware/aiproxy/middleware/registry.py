@@ -1,0 +1,407 @@
+"""Providers, models, capabilities and prices, built once from a configuration.
+
+A ``Model`` is one model at one provider; the same public name at several providers gives several.
+All objects are immutable but for ``track``, the condition learned from traffic.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from aiproxy.middleware.config import Config
+from aiproxy.middleware.effects import Headers
+from aiproxy.middleware.health import Thresholds, Track
+from aiproxy.middleware.money import per_token, picodollars
+from aiproxy.spec.catalog import Preset, presets
+
+#: Path below a provider's base URL for each wire dialect.
+DIALECT_PATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "chat": "/chat/completions",
+        "responses": "/responses",
+        "completions": "/completions",
+        "embeddings": "/embeddings",
+    }
+)
+#: What a model can do when its entry does not say.
+DEFAULT_CAPABILITIES: Final = frozenset({"text-generation"})
+#: What a provider without a model list is taken to do: whatever its clients ask of it.
+ANY_CAPABILITY: Final = frozenset(
+    {"text-generation", "vision", "code-generation", "embeddings", "reasoning"}
+)
+#: A capability that includes another: a vision model also writes text.
+_IMPLIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "vision": frozenset({"text-generation"}),
+        "code-generation": frozenset({"text-generation"}),
+        "reasoning": frozenset({"text-generation"}),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Picodollars per token and per generated item. A blended price has equal halves."""
+
+    input: int
+    output: int
+    per_item: int = 0
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int:
+        return self.input * input_tokens + self.output * output_tokens
+
+    @property
+    def free(self) -> bool:
+        return self.input == 0 and self.output == 0 and self.per_item == 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Seconds; see the configuration reference, ``providers.<id>.timeouts``."""
+
+    connect: float
+    first_byte: float
+    first_token: float
+    idle: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One base URL of a provider, without a trailing slash."""
+
+    url: str
+    region: str | None = None
+    weight: float = 1.0
+
+    def target(self, dialect: str) -> str:
+        return self.url + DIALECT_PATHS[dialect]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Provider:
+    """How one provider is reached and what its operator vouches for.
+
+    ``headers`` hold the provider's own credentials: they are for its endpoints alone and are kept
+    out of the repr.
+    """
+
+    id: str
+    type: str
+    transport: str
+    priority: int
+    order: int
+    weight: float
+    dialects: frozenset[str]
+    endpoints: tuple[Endpoint, ...]
+    limits: TimeLimits
+    local: bool
+    free: bool = False
+    labels: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    aliases: tuple[str, ...] = ()
+    open_ended: bool = False
+    relay_headers: frozenset[str] = frozenset()
+    max_connections: int | None = None
+    tls: Mapping[str, Any] = field(default_factory=dict)
+    headers: Headers = field(default=(), repr=False)
+    track: Track = field(default_factory=Track, repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """One model at one provider.
+
+    ``name`` is public, ``upstream`` is what the provider calls it. ``price`` is ``None`` when
+    unknown. ``quality`` is 0..1, or by task, or ``None`` when nobody vouched for any.
+    """
+
+    name: str
+    upstream: str
+    provider: Provider
+    capabilities: frozenset[str]
+    order: int
+    price: Price | None = None
+    cost_per_1k: float | None = None
+    quality: float | Mapping[str, float] | None = None
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    reasoning: str = "none"
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    latency_prior_ms: float | None = None
+    owned_by: str = "aiproxy"
+    track: Track = field(default_factory=Track, repr=False)
+
+    def quality_for(self, task: str) -> float | None:
+        """Declared quality for a task: its own entry, else ``general``, else the mean."""
+        declared = self.quality
+        if declared is None or isinstance(declared, float):
+            return declared
+        if task in declared:
+            return declared[task]
+        if "general" in declared:
+            return declared["general"]
+        return sum(declared.values()) / len(declared) if declared else None
+
+    def latency_ms(self, now: float, *, first_byte: bool) -> float | None:
+        """The estimate used for limits and ranking: measured p95, else the configured prior."""
+        measured = self.track.latency_p95_ms(now, first_byte=first_byte)
+        return measured if measured is not None else self.latency_prior_ms
+
+
+class Registry:
+    """All enabled providers and their models.
+
+    ``default`` is ``routing.default_provider``, else the wrapped application, else the enabled
+    provider of best priority; ties go by file order.
+    """
+
+    def __init__(self, providers: Iterable[Provider], models: Iterable[Model], default: str) -> None:
+        self.providers: Mapping[str, Provider] = {p.id: p for p in providers}
+        self.models: tuple[Model, ...] = tuple(models)
+        self.default: Provider = self.providers[default]
+        by_name: dict[str, list[Model]] = {}
+        for model in self.models:
+            by_name.setdefault(model.name, []).append(model)
+        self.by_name: Mapping[str, tuple[Model, ...]] = {k: tuple(v) for k, v in by_name.items()}
+        by_provider: dict[str, list[Model]] = {p: [] for p in self.providers}
+        for model in self.models:
+            by_provider[model.provider.id].append(model)
+        self.by_provider: Mapping[str, tuple[Model, ...]] = {
+            k: tuple(v) for k, v in by_provider.items()
+        }
+        self.labels = frozenset(label for p in self.providers.values() for label in p.labels)
+        #: other names a client may use for a provider on input -> registry id (XAI-HDR-017)
+        self.aliases: Mapping[str, str] = {
+            alias: p.id for p in self.providers.values() for alias in p.aliases
+        }
+        #: no target is blocked or cooling after this time (monotonic seconds)
+        self.trouble_until = 0.0
+
+    def named(self, name: str) -> tuple[Model, ...]:
+        """The models of that public name; a provider without a model list serves any name that
+        nobody else lists."""
+        found = self.by_name.get(name)
+        if found is not None:
+            return found
+        return tuple(
+            Model(
+                name=name,
+                upstream=name,
+                provider=provider,
+                capabilities=ANY_CAPABILITY,
+                order=len(self.models),
+                price=Price(0, 0),
+                cost_per_1k=0.0,
+                track=provider.track,
+            )
+            for provider in self.providers.values()
+            if provider.open_ended
+        )
+
+    def failed(self, model: Model, now: float, jitter: Callable[[], float], retry: float | None,
+               *, whole_provider: bool) -> None:
+        """Note a failed call; a connection or credential fault counts for the whole provider."""
+        tracks = (model.track, model.provider.track) if whole_provider else (model.track,)
+        for track in tracks:
+            track.failed(now, jitter, retry_after_s=retry)
+            self.trouble_until = max(
+                self.trouble_until, track.cooling_until, track.blocked_until, track.open_until
+            )
+
+    def default_model(self, capability: str) -> Model | None:
+        """The first model the default provider lists that has ``capability``."""
+        for model in self.by_provider[self.default.id]:
+            if capability in model.capabilities:
+                return model
+        return None
+
+
+def build(config: Config, *, wrapped_app: bool) -> Registry:
+    """Return the registry of a configuration.
+
+    With ``wrapped_app`` and no provider of type ``app`` or ``local``, a provider ``app`` for the
+    application itself is added; it serves any model name nobody else lists.
+    """
+    values = config.values
+    thresholds = Thresholds(
+        enabled=values["routing"]["load_balancing"]["health_aware"],
+        error_rate=float(values["routing"]["load_balancing"]["unhealthy_threshold"]),
+    )
+    providers: list[Provider] = []
+    models: list[Model] = []
+    known = presets()
+    for order, (name, entry) in enumerate(values["providers"].items()):
+        if not entry["enabled"]:
+            continue
+        kind = entry.get("type") or name
+        provider = _provider(name, kind, entry, known[kind], order, thresholds)
+        providers.append(provider)
+        for row in entry["models"]:
+            models.append(_model(row, provider, len(models), kind, thresholds))
+    if wrapped_app and not any(p.transport == "app" for p in providers):
+        providers.append(_application(len(providers), thresholds))
+    if not providers:
+        raise ValueError("no provider is enabled: enable one under providers")
+    return Registry(providers, models, _default(values, providers))
+
+
+def _default(values: Mapping[str, Any], providers: list[Provider]) -> str:
+    chosen: str | None = values["routing"].get("default_provider")
+    if chosen:
+        return chosen
+    for provider in providers:
+        if provider.type == "app":
+            return provider.id
+    return min(providers, key=lambda p: (p.priority, p.order)).id
+
+
+def _application(order: int, thresholds: Thresholds) -> Provider:
+    return Provider(
+        id="app",
+        type="app",
+        transport="app",
+        priority=0,
+        order=order,
+        weight=1.0,
+        dialects=frozenset(DIALECT_PATHS),
+        endpoints=(Endpoint("/v1"),),
+        limits=TimeLimits(10.0, 600.0, 600.0, 600.0, 600.0),
+        local=True,
+        open_ended=True,
+        track=Track(thresholds),
+    )
+
+
+def _provider(
+    name: str,
+    kind: str,
+    entry: Mapping[str, Any],
+    preset: Preset,
+    order: int,
+    thresholds: Thresholds,
+) -> Provider:
+    in_process = kind in ("app", "local")
+    limits = entry["timeouts"]
+    security = entry.get("security") or {}
+    return Provider(
+        id=name,
+        type=kind,
+        transport="app" if in_process else "http",
+        priority=entry["priority"],
+        order=order,
+        weight=float(entry["weight"]),
+        dialects=frozenset(entry.get("dialects") or preset.dialects),
+        endpoints=(Endpoint("/v1"),) if in_process else _endpoints(entry, preset),
+        limits=TimeLimits(
+            connect=limits["connect"],
+            first_byte=limits["first_byte"],
+            first_token=limits["first_token"],
+            idle=limits["idle"],
+            total=limits["total"],
+        ),
+        local=in_process or _either(entry.get("local"), preset.local),
+        free=in_process or preset.free,
+        labels=frozenset(row["label"] for row in security.get("labels") or ()),
+        regions=frozenset(security.get("regions") or ([entry["region"]] if entry.get("region") else [])),
+        aliases=tuple(entry.get("aliases") or ()),
+        open_ended=kind == "app" and not entry["models"],
+        relay_headers=frozenset(name.lower() for name in entry.get("relay_headers") or ()),
+        max_connections=entry.get("max_connections"),
+        tls=MappingProxyType(dict(entry.get("tls") or {})),
+        headers=() if in_process else _credential_headers(entry, preset),
+        track=Track(thresholds),
+    )
+
+
+def _either(stated: bool | None, usual: bool) -> bool:
+    return usual if stated is None else stated
+
+
+def _endpoints(entry: Mapping[str, Any], preset: Preset) -> tuple[Endpoint, ...]:
+    credentials = entry.get("credentials") or {}
+    rows = entry["endpoints"] or [{"url": entry.get("endpoint")}]
+    return tuple(
+        Endpoint(
+            preset.url(row["url"], credentials), row.get("region"), float(row.get("weight") or 1)
+        )
+        for row in rows
+    )
+
+
+def _credential_headers(entry: Mapping[str, Any], preset: Preset) -> Headers:
+    found = [(name.lower(), str(value)) for name, value in entry["headers"].items()]
+    credentials = entry.get("credentials") or {}
+    authorization = preset.authorization(credentials)
+    if authorization is not None:
+        found.append(authorization)
+    for name, header in (
+        ("organization", "openai-organization"),
+        ("project", "openai-project"),
+    ):
+        if credentials.get(name):
+            found.append((header, str(credentials[name])))
+    return tuple(found)
+
+
+def _model(
+    row: Mapping[str, Any], provider: Provider, order: int, kind: str, thresholds: Thresholds
+) -> Model:
+    declared = frozenset(row.get("capabilities") or DEFAULT_CAPABILITIES)
+    capabilities = declared.union(*(_IMPLIES.get(word, frozenset()) for word in declared))
+    quality = row.get("quality")
+    prior = row.get("latency_prior")
+    return Model(
+        name=row["name"],
+        upstream=row.get("model") or row.get(f"{kind}_model") or row["name"],
+        provider=provider,
+        capabilities=capabilities,
+        order=order,
+        price=_price(row, provider),
+        cost_per_1k=_blended(row, provider),
+        quality=_quality(quality),
+        context_window=row.get("context_window") or row.get("max_context"),
+        max_output_tokens=row.get("max_output_tokens"),
+        reasoning=row.get("reasoning") or "none",
+        tools=MappingProxyType(dict(row.get("tools") or {})),
+        latency_prior_ms=prior * 1000.0 if prior is not None else None,
+        owned_by=row.get("owned_by") or provider.id,
+        track=Track(thresholds),
+    )
+
+
+def _quality(declared: Any) -> float | Mapping[str, float] | None:
+    if isinstance(declared, Mapping):
+        return MappingProxyType({k: float(v) for k, v in declared.items()})
+    return None if declared is None else float(declared)
+
+
+def _price(row: Mapping[str, Any], provider: Provider) -> Price | None:
+    split = row.get("price") or {}
+    blended = row.get("cost_per_1k_tokens")
+    item = row.get("cost_per_generation")
+    if item is None:
+        item = split.get("per_image")
+    both = split.get("input") is not None or split.get("output") is not None
+    if blended is None and not both and item is None:
+        # Running a model on one's own machine costs nothing a request could be charged for.
+        return Price(0, 0) if provider.free else None
+    fallback = blended if blended is not None else 0
+    return Price(
+        input=per_token(split["input"] if split.get("input") is not None else fallback),
+        output=per_token(split["output"] if split.get("output") is not None else fallback),
+        per_item=picodollars(item) if item is not None else 0,
+    )
+
+
+def _blended(row: Mapping[str, Any], provider: Provider) -> float | None:
+    blended = row.get("cost_per_1k_tokens")
+    if blended is not None:
+        return float(blended)
+    split = row.get("price") or {}
+    halves = [Decimal(str(split[k])) for k in ("input", "output") if split.get(k) is not None]
+    if halves:
+        return float(sum(halves, Decimal(0)) / len(halves))
+    return 0.0 if provider.free else None

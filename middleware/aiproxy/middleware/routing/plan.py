@@ -1,0 +1,520 @@
+"""Who may serve a request, in which order, and why the others may not.
+
+Everything about a candidate that does not change from request to request (capabilities, pool,
+labels, declared quality, dialect) is decided once per kind of request and kept in a ``Slate``;
+a request then pays only for what is live: cost, context, latency and health.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Constraints, Intent
+from aiproxy.middleware.preferences import Ignored
+from aiproxy.middleware.registry import Model, Registry
+from aiproxy.middleware.routing import strategies
+from aiproxy.middleware.routing.rules import Compiled
+from aiproxy.middleware.settings import Settings
+
+#: Candidates kept in order beyond the attempts that may be made, for ``alternatives``.
+KEEP: Final = 16
+_MOST_SLATES: Final = 512
+
+#: Dialects that can carry an endpoint's requests, its own first.
+SPOKEN_FOR: Final = {
+    "chat": ("chat", "responses"),
+    "draft": ("chat", "responses"),
+    "responses": ("responses", "chat"),
+    "completions": ("completions",),
+    "embeddings": ("embeddings",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """An eligible candidate. ``cost`` is the worst case in picodollars, ``None`` when unknown."""
+
+    model: Model
+    score: float
+    cost: int | None
+    latency_ms: float | None
+    quality: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    model: Model
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Candidates in the order they would be tried; the first is the choice."""
+
+    ranked: tuple[Ranked, ...]
+    rejected: tuple[Rejected, ...]
+    strategy: str
+    confidence: float
+    reason: str
+    eligible: int
+    ignored: tuple[Ignored, ...] = ()
+    policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """The candidates of one kind of request, without what changes from call to call."""
+
+    models: tuple[Model, ...]
+    rejected: tuple[Rejected, ...]
+    smallest_context: int | None
+    uniform_prices: bool
+
+
+class Planner:
+    """Plans requests against one registry."""
+
+    def __init__(
+        self, registry: Registry, settings: Settings, policies: Compiled | None = None
+    ) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._policies = policies
+        self._slates: dict[tuple[Any, ...], Slate] = {}
+        self._turn = 0
+
+    def plan(self, intent: Intent, now: float) -> Plan:
+        """Return the order of candidates.
+
+        Raises:
+            ProxyError: 404 unknown model, 400 context or capability, 422 nothing can ever serve
+                it, 503 only health is in the way.
+        """
+        if not intent.selects:
+            return self._fixed(intent, now)
+        slate = self._slate(intent, None)
+        return self._choose(intent, slate, now)
+
+    def plan_default(self, intent: Intent, now: float) -> Plan:
+        """The default provider's model, or the named one, in file order: no strategy, no policy,
+        every constraint (XAI-FAIL-021)."""
+        if intent.model_auto:
+            models = tuple(m for m in self._registry.models if intent.needs <= m.capabilities)
+        else:
+            models = self._registry.named(intent.model)
+        default = self._registry.default
+        kept = [m for m in models if _static_fault(intent, m) is None]
+        limit = intent.constraints.cost_limit
+        if limit is not None:
+            kept = [m for m in kept if _cost_fault(intent, limit, m) is None]
+        kept.sort(key=lambda m: (m.provider is not default, m.provider.priority, m.order))
+        if not kept:
+            rejected = tuple(
+                Rejected(m, _static_fault(intent, m) or "over_cost_limit") for m in models
+            )
+            raise _refusal(intent, rejected, self._registry, now)
+        return Plan(
+            ranked=tuple(
+                Ranked(m, 0.0, worst_cost(intent, m), None, m.quality_for(intent.task))
+                for m in kept[:KEEP]
+            ),
+            rejected=(),
+            strategy=intent.strategy,
+            confidence=0.0,
+            reason="default_provider",
+            eligible=len(kept),
+        )
+
+    # --- an explicit model, or the default one ---------------------------------------------------
+
+    def _fixed(self, intent: Intent, now: float) -> Plan:
+        registry = self._registry
+        if intent.model_auto:
+            capability = "embeddings" if "embeddings" in intent.needs else "text-generation"
+            default = registry.default_model(capability)
+            if default is None:
+                raise ProxyError(
+                    "no_eligible_provider",
+                    f"The default provider {registry.default.id!r} lists no model for this "
+                    "endpoint; name a model, or send X-AI-Multi-Provider: enabled.",
+                    param="model",
+                    should_retry=False,
+                )
+            models: tuple[Model, ...] = (default,)
+            if intent.mode == "plain":
+                models += tuple(m for m in registry.named(default.name) if m is not default)
+        else:
+            models = registry.named(intent.model)
+            if not models:
+                raise _unknown_model()
+            if intent.mode == "disabled":
+                models = tuple(m for m in models if m.provider is registry.default)
+                if not models:
+                    raise _unknown_model()
+        slate = self._slate(intent, models)
+        plan = self._choose(intent, slate, now)
+        if intent.model_auto and plan.ranked[0].model is not models[0]:
+            # without a header the default provider is asked first (XAI-SYNC-007)
+            first = [r for r in plan.ranked if r.model is models[0]]
+            rest = [r for r in plan.ranked if r.model is not models[0]]
+            plan = replace(plan, ranked=tuple(first + rest))
+        return plan
+
+    # --- the unchanging part ---------------------------------------------------------------------
+
+    def _slate(self, intent: Intent, models: tuple[Model, ...] | None) -> Slate:
+        limits = intent.constraints
+        key = (
+            intent.endpoint,
+            intent.model if models is not None else None,
+            intent.mode if models is not None else None,
+            limits.pool,
+            limits.labels,
+            limits.regions,
+            limits.local_only,
+            limits.quality if intent.binding else None,
+            intent.task,
+            intent.task_source,
+            intent.needs,
+        )
+        known = models is None or models[0].name in self._registry.by_name
+        slate = self._slates.get(key) if known else None
+        if slate is None:
+            slate = _build_slate(intent, models if models is not None else self._registry.models)
+            if known:
+                if len(self._slates) >= _MOST_SLATES:
+                    self._slates.clear()
+                self._slates[key] = slate
+        return slate
+
+    # --- the live part ---------------------------------------------------------------------------
+
+    def _choose(self, intent: Intent, slate: Slate, now: float) -> Plan:
+        rejected = slate.rejected
+        models: Sequence[Model] = slate.models
+        live, unmet = self._live(intent, slate, now)
+        if live is not None:
+            models, more = live
+            rejected += tuple(more)
+        policies: tuple[str, ...] = ()
+        if self._policies is not None and models:
+            models, turned_away, policies = strategies.apply_policies(
+                self._policies, intent, models, now
+            )
+            rejected += tuple(Rejected(model, "policy_excluded") for model, _ in turned_away)
+        if not models:
+            raise _refusal(intent, rejected, self._registry, now)
+        self._turn += 1
+        ordered, scores = strategies.order(
+            intent,
+            models,
+            now,
+            weights=self._settings.weights,
+            turn=self._turn,
+            keep=KEEP,
+            keep_order=bool(policies),
+            spread=self._settings.spread,
+        )
+        if self._registry.trouble_until > now:
+            ordered, scores = _cooling_last(ordered, scores, models, now)
+        first_byte = intent.stream
+        ranked = [
+            Ranked(
+                model,
+                score,
+                worst_cost(intent, model),
+                model.latency_ms(now, first_byte=first_byte),
+                model.quality_for(intent.task),
+            )
+            for model, score in zip(ordered, scores, strict=True)
+        ]
+        if len(ranked) > 2 and self._settings.failover.chain:
+            ranked[1:] = _by_chain(ranked[1:], self._settings.failover.chain)
+        ignored = _unmet_preferences(intent, ranked[0]) if unmet else ()
+        return Plan(
+            ranked=tuple(ranked),
+            rejected=rejected,
+            strategy=intent.strategy,
+            confidence=_confidence(scores) if intent.selects else 1.0,
+            reason=strategies.reason(intent, policies),
+            eligible=len(models),
+            ignored=ignored,
+            policies=policies,
+        )
+
+    def _live(
+        self, intent: Intent, slate: Slate, now: float
+    ) -> tuple[tuple[list[Model], list[Rejected]] | None, bool]:
+        """Filter by what changes; ``None`` when nothing needed looking at."""
+        limits = intent.constraints
+        checks: list[Any] = []
+        smallest = slate.smallest_context
+        if smallest is not None and intent.prompt_tokens >= smallest:
+            checks.append(partial(_context_fault, intent.prompt_tokens))
+        if limits.cost_limit is not None:
+            checks.append(partial(_cost_fault, intent, limits.cost_limit))
+        if limits.max_latency_ms is not None and intent.binding:
+            checks.append(
+                partial(_latency_fault, limits.max_latency_ms, now, first_byte=intent.stream)
+            )
+        if self._registry.trouble_until > now or any_open(slate.models):
+            checks.append(partial(_health_fault, now))
+        unmet = not intent.binding and (
+            limits.quality is not None or limits.max_latency_ms is not None
+        )
+        if not checks:
+            if unmet:
+                return (_meeting_first(intent, slate.models, now), []), True
+            return None, False
+        kept: list[Model] = []
+        dropped: list[Rejected] = []
+        for model in slate.models:
+            for check in checks:
+                fault = check(model)
+                if fault is not None:
+                    dropped.append(Rejected(model, fault))
+                    break
+            else:
+                kept.append(model)
+        if unmet:
+            kept = _meeting_first(intent, kept, now)
+        return (kept, dropped), unmet
+
+
+def any_open(models: Sequence[Model]) -> bool:
+    """Whether a circuit among a few models is open past its time; long lists rely on the clock."""
+    return len(models) <= 32 and any(m.track.open_until for m in models)
+
+
+def worst_cost(intent: Intent, model: Model) -> int | None:
+    """Picodollars if the answer uses every token it may; ``None`` when the price is unknown."""
+    if model.price is None:
+        return None
+    return model.price.cost(intent.prompt_tokens, output_tokens(intent, model)) + (
+        model.price.per_item
+    )
+
+
+def output_tokens(intent: Intent, model: Model) -> int:
+    """Output tokens a worst case counts with."""
+    if "embeddings" in intent.needs:
+        return 0
+    limit = intent.output_limit
+    if limit is None:
+        limit = model.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+    elif model.max_output_tokens is not None:
+        limit = min(limit, model.max_output_tokens)
+    return limit * intent.copies
+
+
+def _build_slate(intent: Intent, models: tuple[Model, ...]) -> Slate:
+    kept: list[Model] = []
+    dropped: list[Rejected] = []
+    for model in models:
+        reason = _static_fault(intent, model)
+        if reason is None:
+            kept.append(model)
+        else:
+            dropped.append(Rejected(model, reason))
+    if intent.task == "multimodal" and intent.selects:
+        seeing = [m for m in kept if "vision" in m.capabilities]
+        if seeing:
+            dropped += [Rejected(m, "lacks_capability") for m in kept if m not in seeing]
+            kept = seeing
+    windows = [m.context_window for m in kept if m.context_window is not None]
+    kept.sort(key=lambda m: (m.provider.priority, m.provider.order, m.order))
+    return Slate(
+        models=tuple(kept),
+        rejected=tuple(dropped),
+        smallest_context=min(windows, default=None),
+        uniform_prices=all(m.price is not None and m.price.input == m.price.output for m in kept),
+    )
+
+
+def _static_fault(intent: Intent, model: Model) -> str | None:
+    limits: Constraints = intent.constraints
+    provider = model.provider
+    if not limits.labels <= provider.labels:
+        return "lacks_security_label"
+    if limits.regions and not (provider.regions and provider.regions <= limits.regions):
+        return "wrong_region"
+    if limits.local_only and not provider.local:
+        return "not_local"
+    if limits.pool is not None and provider.id not in limits.pool:
+        return "not_in_pool"
+    if not intent.needs <= model.capabilities:
+        return "lacks_capability"
+    if not any(dialect in provider.dialects for dialect in SPOKEN_FOR[intent.endpoint]):
+        return "cannot_express"
+    if limits.quality is not None and intent.binding:
+        quality = model.quality_for(intent.task)
+        if quality is None:
+            return "quality_unknown"
+        if quality < limits.quality:
+            return "below_quality_threshold"
+    return None
+
+
+def _context_fault(prompt_tokens: int, model: Model) -> str | None:
+    window = model.context_window
+    return "context_too_small" if window is not None and prompt_tokens >= window else None
+
+
+def _cost_fault(intent: Intent, limit: int, model: Model) -> str | None:
+    cost = worst_cost(intent, model)
+    if cost is None:
+        return "price_unknown"
+    return "over_cost_limit" if cost > limit else None
+
+
+def _latency_fault(limit_ms: float, now: float, model: Model, *, first_byte: bool) -> str | None:
+    estimate = model.latency_ms(now, first_byte=first_byte)
+    return "over_max_latency" if estimate is not None and estimate > limit_ms else None
+
+
+def _health_fault(now: float, model: Model) -> str | None:
+    if model.track.blocked_for(now) > 0 or model.provider.track.blocked_for(now) > 0:
+        return "unhealthy"
+    return None
+
+
+def _meets(intent: Intent, model: Model, now: float) -> bool:
+    limits = intent.constraints
+    if limits.quality is not None and (model.quality_for(intent.task) or 0.0) < limits.quality:
+        return False
+    if limits.max_latency_ms is not None:
+        estimate = model.latency_ms(now, first_byte=intent.stream)
+        return estimate is None or estimate <= limits.max_latency_ms
+    return True
+
+
+def _meeting_first(intent: Intent, models: Sequence[Model], now: float) -> list[Model]:
+    """With an explicit model, quality and latency pick among its providers (XAI-SYNC-017)."""
+    good = [m for m in models if _meets(intent, m, now)]
+    return good or list(models)
+
+
+def _unmet_preferences(intent: Intent, choice: Ranked) -> tuple[Ignored, ...]:
+    limits = intent.constraints
+    found = []
+    if limits.quality is not None and (choice.quality or 0.0) < limits.quality:
+        found.append(Ignored("X-AI-Quality-Threshold", "explicit_model"))
+    if (
+        limits.max_latency_ms is not None
+        and choice.latency_ms is not None
+        and choice.latency_ms > limits.max_latency_ms
+    ):
+        found.append(Ignored("X-AI-Max-Latency", "explicit_model"))
+    return tuple(found)
+
+
+def _cooling_last(
+    ordered: list[Model], scores: list[float], models: Sequence[Model], now: float
+) -> tuple[list[Model], list[float]]:
+    def cool(model: Model) -> bool:
+        return model.track.cooling(now) or model.provider.track.cooling(now)
+
+    pairs = list(zip(ordered, scores, strict=True))
+    calm = [pair for pair in pairs if not cool(pair[0])]
+    if not calm:
+        # the best few are all cooling: look further down before falling back on them
+        seen = set(map(id, ordered))
+        calm = [(m, 0.0) for m in models if id(m) not in seen and not cool(m)][:KEEP]
+    rest = [pair for pair in pairs if cool(pair[0])]
+    merged = calm + rest
+    return [m for m, _ in merged], [s for _, s in merged]
+
+
+def _by_chain(ranked: list[Ranked], chain: tuple[str, ...]) -> list[Ranked]:
+    """The chain orders what comes after the first choice; providers it leaves out come last."""
+    place = {name: index for index, name in enumerate(chain)}
+    return sorted(ranked, key=lambda r: place.get(r.model.provider.id, len(place)))
+
+
+def _confidence(scores: Sequence[float]) -> float:
+    """Normalised margin of the best over the second score; 1.0 when alone (XAI-RESP-013)."""
+    if len(scores) < 2:
+        return 1.0
+    best, second = scores[0], scores[1]
+    if best <= 0:
+        return 0.0
+    return round(min(1.0, max(0.0, (best - second) / best)), 4)
+
+
+def _unknown_model() -> ProxyError:
+    return ProxyError(
+        "model_not_found",
+        "No provider here serves this model; GET /v1/models lists the names.",
+        param="model",
+    )
+
+
+#: reason -> (constraint, code); the first that rejects somebody names the blocking header
+_BLOCKERS: Final = (
+    ("lacks_security_label", "labels", "unsupported_security_requirement"),
+    ("wrong_region", "regions", "unsupported_security_requirement"),
+    ("not_local", "local_only", "unsupported_security_requirement"),
+    ("not_in_pool", "pool", "no_eligible_provider"),
+    ("over_cost_limit", "cost_limit", "no_eligible_provider"),
+    ("price_unknown", "cost_limit", "no_eligible_provider"),
+    ("below_quality_threshold", "quality", "no_eligible_provider"),
+    ("quality_unknown", "quality", "no_eligible_provider"),
+    ("over_max_latency", "max_latency_ms", "no_eligible_provider"),
+)
+
+
+def _refusal(
+    intent: Intent, rejected: tuple[Rejected, ...], registry: Registry, now: float
+) -> ProxyError:
+    reasons = {r.reason for r in rejected}
+    waiting = [r.model for r in rejected if r.reason == "unhealthy"]
+    if waiting:
+        soonest = min(
+            max(m.track.blocked_for(now), m.provider.track.blocked_for(now)) for m in waiting
+        )
+        return ProxyError(
+            "no_healthy_provider",
+            "Every provider that could serve this request is cooling down after failures.",
+            retry_after_s=soonest,
+        )
+    if not intent.model_auto and reasons <= {"lacks_capability", "cannot_express"}:
+        return ProxyError(
+            "unsupported_capability",
+            "This model does not serve this kind of request; "
+            "GET /v1/models lists the models, and the endpoint must match their capabilities.",
+            param="model",
+        )
+    if "context_too_small" in reasons and reasons <= {"context_too_small", "lacks_capability"}:
+        return ProxyError(
+            "context_length_exceeded",
+            f"The prompt is about {intent.prompt_tokens} tokens, more than the context window of "
+            "every model that could serve it; shorten it.",
+            param="input" if intent.endpoint == "responses" else "messages",
+        )
+    for reason, constraint, code in _BLOCKERS:
+        if reason in reasons:
+            return ProxyError(
+                code,
+                _explain(intent, reason, rejected),
+                param=intent.constraints.blame.get(constraint),
+                should_retry=False,
+            )
+    return ProxyError(
+        "no_eligible_provider",
+        "No model here can serve this request: " + ", ".join(sorted(reasons) or ["none listed"]),
+        param="model",
+        should_retry=False,
+    )
+
+
+def _explain(intent: Intent, reason: str, rejected: tuple[Rejected, ...]) -> str:
+    counts: dict[str, int] = {}
+    for row in rejected:
+        counts[row.reason] = counts.get(row.reason, 0) + 1
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return (
+        f"No provider can serve this request within its constraints ({listed}); "
+        "nothing was sent upstream."
+    )

@@ -1,0 +1,198 @@
+"""The part of a configuration that every request reads, as frozen values built once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any, Final
+
+from aiproxy.middleware.config import Config
+from aiproxy.middleware.money import picodollars
+from aiproxy.spec import HEADERS
+
+#: Served when ``server.endpoints`` does not say otherwise: path -> endpoint kind.
+ENDPOINTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "/v1/chat/completions": "chat",
+        "/v1/responses": "responses",
+        "/v1/completions": "completions",
+        "/v1/embeddings": "embeddings",
+        "/aiproxy/predict": "predict",
+    }
+)
+
+
+def canonical_strategy(name: str) -> str:
+    """The canonical name of a strategy in any spelling of the alias table.
+
+    Raises:
+        KeyError: unknown.
+    """
+    field = HEADERS["X-AI-Routing-Strategy"]
+    folded = name.lower()
+    for value in field.values:
+        if value.lower() == folded:
+            return value
+    for alias, value in field.aliases.items():
+        if alias.lower() == folded:
+            return value
+    raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """Section ``routing.failover``. Times in seconds; ``max_retries`` counts attempts beyond the
+    first over the whole chain."""
+
+    enabled: bool
+    max_retries: int
+    retry_delay_s: float
+    same_provider_retries: int
+    max_retry_after_s: float
+    mid_stream: str
+    chain: tuple[str, ...]
+    model_fallbacks: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityClass:
+    """What a data classification demands of a provider (section ``security.classes``)."""
+
+    labels: frozenset[str]
+    regions: frozenset[str]
+    local_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A client key; only its digest is kept."""
+
+    name: str
+    digest: bytes
+    scopes: frozenset[str]
+    models: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Request-time settings. Durations in seconds, sizes in bytes, money in picodollars."""
+
+    node: str
+    scope: str
+    strategy: str
+    weights: tuple[float, float, float]
+    timeout_s: float
+    max_cost: int | None
+    strict_translation: bool
+    auto_without_headers: bool
+    lenient: bool
+    keepalive_s: float | None
+    failover: Failover
+    spread: str | None
+    transparency: str
+    body_metadata: bool
+    max_request_bytes: int
+    response_field_bytes: int
+    response_total_bytes: int
+    endpoints: Mapping[str, str]
+    disabled_paths: frozenset[str]
+    classes: Mapping[str, SecurityClass]
+    keys: tuple[ApiKey, ...] | None
+
+
+def build_settings(config: Config, *, scope: str | None = None) -> Settings:
+    """Return the settings of a configuration; ``scope`` overrides ``routing.scope``."""
+    values = config.values
+    routing = values["routing"]
+    limits = values["server"]["header_limits"]
+    balancing = routing["load_balancing"]
+    served, disabled = _endpoints(values["server"]["endpoints"])
+    cap = routing["max_cost"]
+    weights = routing["weights"]
+    return Settings(
+        node=values["node"]["id"],
+        scope=scope or routing["scope"],
+        strategy=canonical_strategy(routing["strategy"]),
+        weights=(float(weights["cost"]), float(weights["latency"]), float(weights["quality"])),
+        timeout_s=routing["timeout"],
+        max_cost=None if cap is None else picodollars(cap),
+        strict_translation=routing["strict_translation"],
+        auto_without_headers=routing["auto_without_headers"] == "select",
+        lenient=routing["header_validation"] == "lenient",
+        keepalive_s=routing["stream_keepalive"],
+        failover=_failover(routing["failover"]),
+        spread=balancing["strategy"] if balancing["enabled"] else None,
+        transparency=values["transparency"],
+        body_metadata=values["transparency_body"],
+        max_request_bytes=values["server"]["max_request_size"],
+        response_field_bytes=limits["response_field"],
+        response_total_bytes=limits["response_total"],
+        endpoints=served,
+        disabled_paths=disabled,
+        classes={
+            name: SecurityClass(
+                labels=frozenset(row["labels"]),
+                regions=frozenset(row["regions"]),
+                local_only=row["local_only"],
+            )
+            for name, row in values["security"]["classes"].items()
+        },
+        keys=_keys(values["security"]["auth"]),
+    )
+
+
+def _failover(row: Mapping[str, Any]) -> Failover:
+    return Failover(
+        enabled=row["enabled"],
+        max_retries=row["max_retries"],
+        retry_delay_s=row["retry_delay"],
+        same_provider_retries=row["same_provider_retries"],
+        max_retry_after_s=row["max_retry_after"],
+        mid_stream=row["mid_stream"],
+        chain=tuple(row["fallback_chain"]),
+        model_fallbacks={k: tuple(v) for k, v in row["model_fallbacks"].items()},
+    )
+
+
+def _endpoints(
+    rows: list[Mapping[str, Any]] | None,
+) -> tuple[Mapping[str, str], frozenset[str]]:
+    """A given list is exhaustive; what it leaves out or switches off is answered with 404."""
+    if rows is None:
+        return ENDPOINTS, frozenset()
+    on = {row["path"] for row in rows if row["enabled"]}
+    # The draft's own endpoint is missing from the Standard's sample list; it is on unless named.
+    named = {row["path"] for row in rows}
+    if "/v1/responses" not in named and "/v1/chat/completions" in on:
+        on.add("/v1/responses")
+    served: dict[str, str] = {}
+    for row in rows:
+        path = row["path"]
+        if path in on:
+            kind = ENDPOINTS.get(path)
+            if kind is None and row["protocol"] == "native":
+                kind = "predict"
+            if kind is None:
+                kind = next((k for p, k in ENDPOINTS.items() if path.endswith(p[3:])), None)
+            if kind is not None:
+                served[path] = kind
+    if "/v1/responses" in on:
+        served["/v1/responses"] = "responses"
+    return served, frozenset(path for path in ENDPOINTS if path not in served)
+
+
+def _keys(auth: Mapping[str, Any]) -> tuple[ApiKey, ...] | None:
+    enabled = auth["enabled"]
+    if enabled is None:
+        enabled = bool(auth["api_keys"])
+    if not enabled:
+        return None
+    return tuple(
+        ApiKey(
+            name=row["name"],
+            digest=sha256(row["key"].encode()).digest(),
+            scopes=frozenset(row["scopes"]),
+            models=None if row.get("models") is None else frozenset(row["models"]),
+        )
+        for row in auth["api_keys"]
+    )

@@ -1,0 +1,205 @@
+"""The WSGI mount: performs the effects of an exchange, decides nothing.
+
+A streamed reply is a generator that the server iterates; when the client leaves, the server closes
+it and the provider's connection with it. Servers notice that at their next write.
+"""
+
+import atexit
+import time
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from aiproxy.middleware.effects import (
+    Call,
+    Close,
+    Effect,
+    Flow,
+    Outcome,
+    Read,
+    Reply,
+    Send,
+    Start,
+    Wait,
+)
+from aiproxy.middleware.effects import Headers as HeaderPairs
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.exchange import Exchange
+from aiproxy.middleware.front import Front, links
+from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.preferences import REQUEST_FIELDS
+from aiproxy.middleware.providers.app_wsgi import WsgiAppTransport
+from aiproxy.middleware.providers.sync import SyncTransports
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Any]
+App: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_NAMES = frozenset("HTTP_" + name.upper().replace("-", "_") for name in REQUEST_FIELDS)
+
+
+class AIProxyWSGIMiddleware:
+    """Mounts multi-provider inference around a WSGI application; see ``AIProxyMiddleware``.
+
+    Safe under threads and under servers that fork after loading the application.
+    """
+
+    def __init__(self, app: App, config: Any = None) -> None:
+        self.app = app
+        self.gateway = config if isinstance(config, Gateway) else Gateway(config)
+        self._front = Front(self.gateway)
+        self._everything = self._front.everything
+        self._paths = self._front.paths
+        self._transports = SyncTransports(links(self.gateway))
+        atexit.register(self.close)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        method = environ["REQUEST_METHOD"]
+        if self._everything:
+            return self._route(environ, start_response, method, path)
+        if path in self._paths and method == "POST" and not _NAMES.isdisjoint(environ):
+            return self._serve(environ, start_response, path)
+        return self.app(environ, start_response)
+
+    def close(self) -> None:
+        """Close the idle connections to providers. Also done when the process exits."""
+        self._transports.close()
+
+    def _route(
+        self, environ: Environ, start_response: StartResponse, method: str, path: str
+    ) -> Iterable[bytes]:
+        if method == "POST" and path in self._paths:
+            return self._serve(environ, start_response, path)
+        reply = self._front.answer(method, path, _headers(environ))
+        if reply is None:
+            return self.app(environ, start_response)
+        return _reply(reply, start_response, head_only=method == "HEAD")
+
+    def _serve(
+        self, environ: Environ, start_response: StartResponse, path: str
+    ) -> Iterable[bytes]:
+        headers = _headers(environ)
+        front = self._front
+        try:
+            front.check_head(headers)
+            body = _read_body(environ, front)
+        except ProxyError as error:
+            return _reply(front.refusal(error, headers), start_response)
+        exchange = Exchange(self.gateway, Inbound(path, self._paths[path], headers, body))
+        drive = _Drive(exchange.run(), self._transports, WsgiAppTransport(self.app, environ))
+        first = drive.until_output()
+        if isinstance(first, Reply):
+            return _reply(first, start_response)
+        start_response(_status(first.status), list(first.headers))
+        return drive
+
+
+class _Drive:
+    """One exchange under WSGI: an iterable of the streamed bytes once ``Start`` was reached."""
+
+    def __init__(self, flow: Flow, transports: SyncTransports, app: WsgiAppTransport) -> None:
+        self._flow = flow
+        self._transports = transports
+        self._app = app
+        self._stream: object | None = None
+        self._over = False
+
+    def until_output(self) -> Reply | Start:
+        """Run to the first thing the client gets: a whole reply, or the head of a stream."""
+        try:
+            effect = self._step(next(self._flow))
+            while not isinstance(effect, Start):
+                effect = self._step(effect)
+        except StopIteration as stop:
+            self.close()
+            reply: Reply = stop.value
+            return reply
+        except BaseException:
+            self.close()
+            raise
+        return effect
+
+    def _step(self, effect: Effect) -> Effect:
+        """Perform one effect and return the next; ``Start`` and ``Send`` are the caller's."""
+        if isinstance(effect, Start | Send):
+            return effect
+        return self._flow.send(self._perform(effect))
+
+    def _perform(self, effect: Effect) -> Outcome:
+        if isinstance(effect, Read):
+            return self._transports.read(effect)
+        if isinstance(effect, Call):
+            answer = self._transports.call(effect, self._app)
+            self._stream = getattr(answer, "stream", None)
+            return answer
+        if isinstance(effect, Close):
+            self._transports.close_stream(effect.stream)
+            self._stream = None
+        elif isinstance(effect, Wait):
+            time.sleep(effect.seconds)
+        return None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            effect = self._flow.send(None)  # past Start
+            while True:
+                if isinstance(effect, Send):
+                    if effect.data:
+                        yield effect.data
+                    effect = self._flow.send(None)
+                else:
+                    effect = self._flow.send(self._perform(effect))
+        except StopIteration:
+            return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Called by the server when the response is over or the client is gone."""
+        if self._over:
+            return
+        self._over = True
+        self._flow.close()
+        if self._stream is not None:
+            self._transports.close_stream(self._stream)
+
+
+def _headers(environ: Environ) -> HeaderPairs:
+    found = [
+        (name[5:].replace("_", "-").lower(), value)
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    ]
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if environ.get(name):
+            found.append((name.replace("_", "-").lower(), environ[name]))
+    return tuple(found)
+
+
+def _read_body(environ: Environ, front: Front) -> bytes:
+    stream = environ["wsgi.input"]
+    declared = environ.get("CONTENT_LENGTH") or ""
+    if declared.isdigit():
+        return bytes(stream.read(int(declared)))
+    if not environ.get("wsgi.input_terminated"):
+        return b""
+    body = bytes(stream.read(front.limit + 1))
+    if len(body) > front.limit:
+        raise front.too_large()
+    return body
+
+
+def _status(code: int) -> str:
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return f"{code} Status"
+
+
+def _reply(
+    reply: Reply, start_response: StartResponse, *, head_only: bool = False
+) -> Iterable[bytes]:
+    headers = [*reply.headers, ("content-length", str(len(reply.body)))]
+    start_response(_status(reply.status), headers)
+    return [b""] if head_only else [reply.body]

@@ -1,0 +1,78 @@
+"""The values that travel between the API surface, the scheduler and a model."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from aiproxy.reference_server.onnx.errors import LocalError
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn; ``role`` is system, user or assistant, ``text`` its plain text."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. ``temperature`` 0 takes the likeliest and draws nothing.
+
+    ``top_k`` 0 and ``top_p`` 1 restrict nothing. With a ``seed`` the same request gives the same
+    answer; without one the draws differ.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One answer to be generated.
+
+    ``max_tokens`` None means as many as the context leaves, which also bounds a larger number.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts; the end-of-answer token is not counted."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Text that became certain with one more token; never empty, never half a character."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete; nothing follows."""
+
+    reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer ended with an error; nothing follows."""
+
+    error: LocalError
+
+
+Event: TypeAlias = Token | Finished | Failed

@@ -1,0 +1,95 @@
+"""Question-answer pairs: for training, endless and varied; for measuring, from held-out wordings."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from demo_model.facts import Fact, facts, fold
+from demo_model.guide import ELSEWHERE, FILLERS, HELD_OUT_ELSEWHERE, REFUSAL
+from demo_model.phrasings import TEMPLATES, slipped, varied, worded
+
+ROUNDS = 4  # wordings of one fact in an epoch
+ELSEWHERE_SHARE = 0.12
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    family: str
+    question: str
+    answer: str
+
+
+def held_count(fact: Fact) -> int:
+    return max(1, math.ceil(len(fact.direct) * 0.2)) if len(fact.direct) > 4 else 0
+
+
+class Corpus:
+    """All facts, split into what may be trained and what is held out."""
+
+    def __init__(self) -> None:
+        self.facts = facts()
+        self.elsewhere = ELSEWHERE[:-HELD_OUT_ELSEWHERE]
+        self.held_elsewhere = ELSEWHERE[-HELD_OUT_ELSEWHERE:]
+        held = [self._held_questions(fact) for fact in self.facts]
+        self.held = tuple(pair for pairs in held for pair in pairs)
+        self._forbidden = frozenset(fold(pair.question) for pair in self.held)
+
+    def answers(self) -> tuple[str, ...]:
+        return (*dict.fromkeys(fact.answer for fact in self.facts), REFUSAL)
+
+    def epoch(self, source: random.Random) -> Iterator[Pair]:
+        """Yield each fact in ``ROUNDS`` wordings, and questions about anything else."""
+        total = 0
+        for fact in self.facts:
+            for _ in range(ROUNDS):
+                total += 1
+                yield self._trained(fact, source)
+        for _ in range(int(total * ELSEWHERE_SHARE)):
+            yield Pair("elsewhere", varied(self._foreign(source), source), REFUSAL)
+
+    def _trained(self, fact: Fact, source: random.Random) -> Pair:
+        trained, _ = TEMPLATES[fact.group]
+        known = fact.direct[: len(fact.direct) - held_count(fact)]
+        if known and (not trained or source.random() < 0.5):
+            question = source.choice(known)
+        else:
+            question = worded(source.choice(trained), source.choice(fact.subjects))
+        question = varied(question, source)
+        if fold(question) in self._forbidden:
+            question = worded(trained[0], fact.subjects[0]) if trained else known[0]
+        return Pair(fact.family, question, fact.answer)
+
+    def _held_questions(self, fact: Fact) -> list[Pair]:
+        _, held = TEMPLATES[fact.group]
+        source = random.Random(fact.answer)
+        asked = [worded(template, source.choice(fact.subjects)) for template in held]
+        asked += fact.direct[len(fact.direct) - held_count(fact) :]
+        return [Pair(fact.family, question, fact.answer) for question in asked]
+
+    def _foreign(self, source: random.Random) -> str:
+        """Return a question about something else: filled, sometimes long, sometimes word salad."""
+        roll = source.random()
+        if roll < 0.06:
+            words = [source.choice(source.choice(list(FILLERS.values()))) for _ in range(source.randint(3, 90))]
+            return " ".join(words)
+        if roll < 0.12:
+            return " ".join(filled(source.choice(self.elsewhere), source) for _ in range(source.randint(2, 12)))
+        return filled(source.choice(self.elsewhere), source)
+
+    def held_foreign(self, source: random.Random, each: int = 12) -> Iterator[Pair]:
+        for template in self.held_elsewhere:
+            for question in dict.fromkeys(filled(template, source) for _ in range(each)):
+                yield Pair("elsewhere", question, REFUSAL)
+
+    def mistyped(self, pairs: Sequence[Pair], source: random.Random) -> Iterator[Pair]:
+        for pair in pairs:
+            yield Pair(pair.family, slipped(pair.question, source), pair.answer)
+
+
+def filled(template: str, source: random.Random) -> str:
+    values = {name: source.choice(words) for name, words in FILLERS.items()}
+    values |= {"place2": source.choice(FILLERS["place"]), "a": str(source.randint(1, 999)), "b": str(source.randint(10, 99))}
+    for name, value in values.items():
+        template = template.replace("{" + name + "}", value)
+    return template
