@@ -140,6 +140,31 @@ def test_a_problem_never_shows_what_may_be_a_secret(source: dict[str, Any]) -> N
     assert "canary" not in "".join(messages)
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("redis://:${PW}@store:6379", "redis://:${PW}@store:6379"),
+        ("redis://user:${PW}@store:6379", "redis://user:${PW}@store:6379"),
+        ("redis://user:canary${PW}@store:6379", "redis://***@store:6379"),
+        ("redis://user:${PW:-canary}@store:6379", "redis://***@store:6379"),
+        ("redis://store:6379", "redis://store:6379"),
+        ("${STORE}", "${STORE}"),
+    ],
+)
+def test_a_url_shows_all_but_its_password(written: str, shown: str) -> None:
+    env = {"PW": "canary", "STORE": "redis://u:canary@store"}
+    config = load_config({"state": {"backend": "valkey", "url": written}}, env=env)
+    assert config.masked()["state"]["url"] == shown
+    if "***" not in shown:
+        assert load_config(config.masked(), env=env).values == config.values
+        assert config.warnings == ()
+
+
+def test_a_header_shows_its_scheme_and_reference() -> None:
+    config = load_config(_mine(headers={"x-auth": "Bearer ${T}"}), env={"T": "canary"})
+    assert config.masked()["providers"]["mine"]["headers"] == {"x-auth": "Bearer ${T}"}
+
+
 def test_where_names_line_and_column(env: dict[str, str]) -> None:
     config = load_config(FULL, env=env)
     assert config.where("server.listen_addr") == (str(FULL), 21, 3)

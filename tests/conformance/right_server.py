@@ -34,7 +34,7 @@ class RightServer(ThreadingHTTPServer):
         self,
         *defects: str,
         key: str | None = None,
-        handler: type[Handler] | None = None,
+        handler: "type[Handler] | None" = None,
         port: int = 0,
     ) -> None:
         super().__init__(("127.0.0.1", port), handler or Handler)

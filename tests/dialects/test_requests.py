@@ -85,7 +85,7 @@ bodies = st.fixed_dictionaries(
     {"model": st.just("m"), "messages": st.lists(st.one_of(user, system, assistant, tool), min_size=1, max_size=5)},
     optional={
         "temperature": numbers,
-        "top_p": numbers,
+        "top_p": st.floats(0, 1),
         "max_completion_tokens": st.integers(1, 99),
         "stop": st.one_of(words, st.lists(words, min_size=1, max_size=2)),
         "seed": st.integers(0, 9),

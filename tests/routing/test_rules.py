@@ -1,11 +1,15 @@
+import random
+import re
 import subprocess
 import sys
+from importlib.resources import files
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiproxy.middleware.routing.rule_closures import FIELDS
 from aiproxy.middleware.routing.rule_grammar import MOST_CHARACTERS
 from aiproxy.middleware.routing.rules import (
     CandidateFacts,
@@ -699,3 +703,22 @@ def test_no_candidate_is_lost_or_doubled(
     assert sorted([*ruling.order, *ruling.rejected]) == list(range(len(candidates)))
     assert set(ruling.rejected.values()) <= set(ruling.applied)
     assert made.apply("cost", request(tokens=size), candidates) == ruling
+
+
+def test_ten_thousand_random_texts_only_ever_raise_the_fault() -> None:
+    rng = random.Random(53)
+    pieces = [*WORDS, *"()'\"=<>!._-*? \n\x00;é", "request.tokens", "1e9", "__import__", "lambda"]
+    refused = 0
+    for _ in range(10_000):
+        text = rng.choice(("", " ")).join(rng.choices(pieces, k=rng.randint(0, 8)))
+        try:
+            compiled(only(text, "priority = 1"))
+        except RuleInvalid:
+            refused += 1
+    assert 9_000 < refused < 10_000
+
+
+def test_the_published_grammar_lists_every_name() -> None:
+    listed = files("aiproxy.spec").joinpath("rules.ebnf").read_text("utf-8").split("---- Names")[1]
+    named = set(re.findall(r"(?:request|provider)\.[a-z0-9_]+", listed.split("---- Policies")[0]))
+    assert named == set(FIELDS)

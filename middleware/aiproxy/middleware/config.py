@@ -290,7 +290,7 @@ def _underlay(top: Node, base: Node) -> None:
 
 
 def _steps(root: Node, path: str, *, exact: bool = False) -> Path:
-    """Return the written ``path`` as steps, as far as the tree has it (all of it with ``exact``)."""
+    """Return the written ``path`` as steps, as far as the tree has it (``exact``: or none)."""
     steps: Path = ()
     rest = path
     while rest:

@@ -82,7 +82,7 @@ def _peers(peers: Node) -> list[tuple[Path, str]]:
         peer.value = {"id": Node(name, *place), "addr": Node(address, *place)}
         peer.raw = None
         kept.append(peer)
-    ids = {identity.value for peer in kept if (identity := peer.at(("id",))) is not None}
+    ids = {str(identity.value) for peer in kept if (identity := peer.at(("id",))) is not None}
     for index, name in bare:
         if name not in ids:
             faults.append(

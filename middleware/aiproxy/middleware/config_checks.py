@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from aiproxy.middleware.config_faults import suggestion
 from aiproxy.middleware.config_findings import (
-    LITERAL_SECRET,
     Findings,
     address_fault,
     is_loopback,
@@ -20,6 +19,7 @@ from aiproxy.middleware.config_findings import (
 )
 from aiproxy.middleware.config_nodes import Path
 from aiproxy.middleware.config_providers import check_providers
+from aiproxy.middleware.config_shape import config_shape, literal_secrets
 from aiproxy.spec.catalog import presets
 
 _SHORTEST_KEY: Final = 16  # characters (AIP-CFG-104)
@@ -31,6 +31,8 @@ _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound 
 
 def check(values: Mapping[str, Any], findings: Findings) -> None:
     """Add everything that is wrong with the filled configuration ``values``."""
+    for path in literal_secrets(config_shape(), findings.root):
+        findings.warn(path, "found a literal secret; ${NAME} keeps it out of the file")
     check_providers(values, findings)
     _node(values, findings)
     _addresses(values, findings)
@@ -290,7 +292,7 @@ def _auth(security: Mapping[str, Any], findings: Findings) -> None:
     for key, what in (("key", "a key"), ("name", "the name of a key")):
         words = ((index, entry[key]) for index, entry in enumerate(keys))
         findings.unique((*path, "api_keys"), words, key, what)
-    needed = {"api_key": "api_keys"}.get(auth["type"], auth["type"])
+    needed = "api_keys" if auth["type"] == "api_key" else str(auth["type"])
     if not auth[needed]:
         findings.refuse((*path, needed), f"found nothing, expected it for auth.type {auth['type']}")
     _tokens(auth, findings)
@@ -308,9 +310,6 @@ def _api_key(
             (*path, "key"),
             f"found a key of {length} characters, expected at least {_SHORTEST_KEY}",
         )
-    node = findings.root.at((*path, "key"))
-    if node is not None and node.raw is None:
-        findings.warn((*path, "key"), LITERAL_SECRET)
     label = entry["data_classification"]
     if label is not None and label not in classes:
         findings.refuse(

@@ -18,6 +18,7 @@ Fault: TypeAlias = tuple[Path, str]
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCHEMES: Final = ("", "Bearer", "Basic", "Token")  # words before a credential in a header
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -96,5 +97,5 @@ class Provenance:
     raw: str
 
     def references_only(self) -> bool:
-        """Return whether nothing but references was written, so that printing tells no secret."""
-        return not _REFERENCE.sub("", self.raw) and ":-" not in self.raw
+        """Return whether showing it tells no secret: references, and at most a scheme's name."""
+        return ":-" not in self.raw and _REFERENCE.sub("", self.raw).strip() in _SCHEMES

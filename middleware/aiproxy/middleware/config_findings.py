@@ -3,12 +3,9 @@
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from aiproxy.middleware.config_nodes import Node, Path
-
-LITERAL_SECRET: Final = "found a literal secret; ${NAME} keeps it out of the file"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)

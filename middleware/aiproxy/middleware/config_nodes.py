@@ -15,7 +15,7 @@ Path: TypeAlias = tuple[str | int, ...]
 Scalar: TypeAlias = str | int | float | bool | None
 
 DEEPEST: Final = 32  # levels; the schema itself needs eight
-MOST_NODES: Final = 100_000  # after aliases are written out
+MOST_NODES: Final = 50_000  # after aliases are written out
 _LARGEST_INTEGER: Final = 2**63 - 1
 
 
@@ -24,7 +24,7 @@ NO_KEYS: Final[dict[str, tuple[int, int]]] = {}  # shared by all nodes without k
 
 @dataclass(slots=True)
 class Node:
-    """One value: a scalar, a list of nodes or a map of nodes, with its place (both from 1, 0: none).
+    """One value: a scalar, a list of nodes or a map of nodes, with its place (from 1; 0: none).
 
     ``keys`` has the place of each key of a map. ``raw`` is the text before ``${NAME}`` was
     replaced, where there was one; with ``unset`` it could not be, below a section switched off.
@@ -54,7 +54,7 @@ class Node:
         return node
 
     def place(self, path: Path) -> tuple[int, int]:
-        """Return line and column of ``path``: its key where it has one, else its nearest ancestor."""
+        """Return line and column of ``path``, or of its nearest ancestor."""
         while path:
             parent = self.at(path[:-1])
             if parent is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from aiproxy.middleware.config_faults import suggestion
-from aiproxy.middleware.config_findings import LITERAL_SECRET, Findings, is_loopback, parse_url
+from aiproxy.middleware.config_findings import Findings, is_loopback, parse_url
 from aiproxy.middleware.config_nodes import Path
 from aiproxy.middleware.config_shape import config_shape
 from aiproxy.spec.catalog import Preset, presets
@@ -118,16 +118,6 @@ def _credentials(
                 f"found nothing, expected the credential of type {preset.name}, "
                 f"such as ${{{variable}}}",
             )
-    _literals((*path, "credentials"), credentials, findings)
-
-
-def _literals(path: Path, given: Mapping[str, Any], findings: Findings) -> None:
-    shape = config_shape().keys["providers"].extra
-    marked = shape.keys[str(path[-1])].keys if shape else {}
-    for key, value in given.items():
-        node = findings.root.at((*path, key))
-        if key in marked and marked[key].secret and value and node and node.raw is None:
-            findings.warn((*path, key), LITERAL_SECRET)
 
 
 def _headers(

@@ -5,13 +5,13 @@ to read them. Validation itself is ``aiproxy.spec``'s.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
 from aiproxy.middleware.config_expand import Provenance
-from aiproxy.middleware.config_nodes import Node
+from aiproxy.middleware.config_nodes import Node, Path
 from aiproxy.middleware.quantities import parse_duration, parse_size
 from aiproxy.spec import schema
 
@@ -19,7 +19,7 @@ _READ: Final[Mapping[str, Callable[[str], object]]] = {
     "duration": parse_duration,
     "size": parse_size,
 }
-_PASSWORD: Final = re.compile(r"(?<=://)[^/@]*@")
+_PASSWORD: Final = re.compile(r"(?<=://)[^/@]*:[^/@]*@")
 MASK: Final = "***"
 
 
@@ -78,6 +78,26 @@ def _shape(rules: Mapping[str, Any], definitions: Mapping[str, Any]) -> Shape:
     if "items" in rules:
         shape.items = _shape(rules["items"], definitions)
     return shape
+
+
+def literal_secrets(shape: Shape, node: Node, path: Path = ()) -> Iterator[Path]:
+    """Yield the path of every secret below ``node`` that is written out rather than named.
+
+    Fixed headers are covered when shown, but seldom secret, and so not reported.
+    """
+    inner = node.value
+    if isinstance(inner, dict):
+        for key, child in inner.items():
+            below = shape.child(key)
+            if below is not None and key != "headers":
+                yield from literal_secrets(below, child, (*path, key))
+    elif isinstance(inner, list) and shape.items is not None:
+        for index, child in enumerate(inner):
+            yield from literal_secrets(shape.items, child, (*path, index))
+    elif inner and isinstance(inner, str) and node.raw is None:
+        open_url = shape.secret == "url" and not _PASSWORD.search(inner)  # noqa: S105
+        if shape.secret and not open_url:
+            yield path
 
 
 def fill(shape: Shape, node: Node | None) -> Any:
@@ -147,13 +167,18 @@ def _read(shape: Shape, value: object, node: Node | None) -> Any:
 def _shown(shape: Shape, value: object, node: Node | None) -> Any:
     if not isinstance(value, str):
         return _read(shape, value, node)
-    written = Provenance(node.raw) if node is not None and node.raw is not None else None
-    if shape.secret is True and node is not None:
-        return written.raw if written and written.references_only() else MASK
-    if shape.secret == "url" and node is not None:  # noqa: S105 - a schema annotation
-        if written and written.references_only():
-            return written.raw
-        return _PASSWORD.sub(MASK + "@", value) if written is None else MASK
-    if written is not None:
-        return written.raw
-    return value.replace("${", "$${")
+    if node is None:
+        return value.replace("${", "$${")
+    written = value if node.raw is None else node.raw
+    if shape.secret == "url":  # noqa: S105 - a schema annotation
+        return _PASSWORD.sub(_covered, written)
+    if shape.secret and not (node.raw and Provenance(node.raw).references_only()):
+        return MASK
+    return written
+
+
+def _covered(found: re.Match[str]) -> str:
+    """Return user and password of a URL, covered unless the password is only referred to."""
+    password = found.group().partition(":")[2].removesuffix("@")
+    shown = "${" in password and Provenance(password).references_only()
+    return found.group() if shown else f"{MASK}@"

@@ -39,7 +39,7 @@ _TAGS: Final = frozenset(
 
 @dataclass(slots=True)
 class _Open:
-    """A collection whose end has not been seen; ``key`` waits for its value unless ``wants_key``."""
+    """A collection whose end is not seen; ``key`` waits for its value unless ``wants_key``."""
 
     node: Node
     anchor: str | None

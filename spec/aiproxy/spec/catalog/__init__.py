@@ -114,7 +114,7 @@ def _preset(name: str, row: Mapping[str, Any]) -> Preset:
 
 
 def _completed(path: str, documented: str) -> str:
-    """Return ``path`` with what it lacks of ``documented``: ``/client/v4`` gets ``/accounts/...``."""
+    """Return ``path`` with what it lacks of ``documented``."""
     given = [part for part in path.split("/") if part]
     wanted = [part for part in documented.split("/") if part]
     for length in range(min(len(given), len(wanted)), 0, -1):
