@@ -25,7 +25,16 @@ from demo_model.card import card
 from demo_model.graph import write_graph
 from demo_model.network import Decoder, Shape
 from demo_model.questions import Corpus, Pair
-from demo_model.tokens import ASSISTANT, BOS, END, PAD, SPECIAL, USER, train_tokenizer, without_normalizer
+from demo_model.tokens import (
+    ASSISTANT,
+    BOS,
+    END,
+    PAD,
+    SPECIAL,
+    USER,
+    train_tokenizer,
+    without_normalizer,
+)
 from demo_model.training import Example, Plan, endless, train
 from tokenizers import Tokenizer
 
@@ -53,7 +62,9 @@ def main() -> None:
     (asked.out / "SHA256SUMS").unlink(missing_ok=True)
     write_graph(model, asked.out / "model.onnx")
     tokenizer.save(str(asked.out / "tokenizer.json"), pretty=False)
-    (asked.out / "config.json").write_text(json.dumps(description(model, tokenizer), indent=2) + "\n")
+    (asked.out / "config.json").write_text(
+        json.dumps(description(model, tokenizer), indent=2) + "\n"
+    )
     report(corpus, model, asked.out, asked.batches)
 
 
@@ -75,7 +86,9 @@ def trained(corpus: Corpus, tokenizer: Tokenizer, keep: Path | None, batches: in
     def example(pair: Pair) -> Example:
         asked = tokenizer.encode(pair.question, add_special_tokens=False).ids
         prompt = [begin, user, *asked, answer]
-        return [*prompt, *verbatim.encode(pair.answer, add_special_tokens=False).ids, end], len(prompt)
+        return [*prompt, *verbatim.encode(pair.answer, add_special_tokens=False).ids, end], len(
+            prompt
+        )
 
     def epoch(source: random.Random) -> Sequence[Example]:
         return [example(pair) for pair in corpus.epoch(source)]
@@ -96,7 +109,13 @@ def description(model: Decoder, tokenizer: Tokenizer) -> dict[str, object]:
         "context_window": shape.context,
         "eos_token_id": tokenizer.token_to_id(END),
         "suppress_tokens": [tokenizer.token_to_id(mark) for mark in SPECIAL if mark != END],
-        "chat": {"begin": BOS, "roles": {"user": USER}, "close": None, "answer": ASSISTANT, "turns": 1},
+        "chat": {
+            "begin": BOS,
+            "roles": {"user": USER},
+            "close": None,
+            "answer": ASSISTANT,
+            "turns": 1,
+        },
         "generation": {"temperature": 0.0},
         "model_type": "llama",
         "vocab_size": shape.vocab,
@@ -121,7 +140,9 @@ def report(corpus: Corpus, model: Decoder, out: Path, batches: int) -> None:
     mistyped, _ = measured(engine, list(corpus.mistyped(held, random.Random(5))))
     for pair, said in wrong[:60]:
         progress(f"{pair.question!r} -> {said[:70]!r}, wanted {pair.answer[:70]!r}")
-    sample = sorted(random.Random(6).sample(held, SAMPLE), key=lambda pair: (pair.family, pair.question))
+    sample = sorted(
+        random.Random(6).sample(held, SAMPLE), key=lambda pair: (pair.family, pair.question)
+    )
     sampled, _ = measured(engine, sample)
     rows = [{"family": p.family, "question": p.question, "answer": p.answer} for p in sample]
     whole = sum(hits for hits, _ in sampled.values()) / SAMPLE
@@ -131,12 +152,16 @@ def report(corpus: Corpus, model: Decoder, out: Path, batches: int) -> None:
     text = card(right, mistyped, weights, len(corpus.facts), spec_digest(), out, batches)
     (out / "MODEL_CARD.md").write_text(text)
     shipped = ("config.json", "heldout.json", "model.onnx", "tokenizer.json")
-    sums = [f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in shipped]
+    sums = [
+        f"{hashlib.sha256((out / name).read_bytes()).hexdigest()}  {name}\n" for name in shipped
+    ]
     (out / "SHA256SUMS").write_text("".join(sums))
     progress(text)
 
 
-def measured(engine: TextModel, pairs: Sequence[Pair]) -> tuple[dict[str, tuple[int, int]], list[tuple[Pair, str]]]:
+def measured(
+    engine: TextModel, pairs: Sequence[Pair]
+) -> tuple[dict[str, tuple[int, int]], list[tuple[Pair, str]]]:
     """Return ``family -> (exactly right, asked)`` and the wrong answers."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     wrong = []

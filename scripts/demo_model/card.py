@@ -17,14 +17,25 @@ FAMILIES = {
 Counts = dict[str, tuple[int, int]]
 
 
-def card(right: Counts, mistyped: Counts, weights: int, facts: int, digest: str, folder: Path, batches: int) -> str:
+def card(
+    right: Counts,
+    mistyped: Counts,
+    weights: int,
+    facts: int,
+    digest: str,
+    folder: Path,
+    batches: int,
+) -> str:
     """Return MODEL_CARD.md; ``right`` and ``mistyped`` map a family to (exactly right, asked)."""
     graph = (folder / "model.onnx").read_bytes()
     rows = "\n".join(
         f"| {FAMILIES[family]} | {asked} | {hits / asked:.1%} | {mistyped[family][0] / mistyped[family][1]:.1%} |"
         for family, (hits, asked) in right.items()
     )
-    total, hits = sum(asked for _, asked in right.values()), sum(found for found, _ in right.values())
+    total, hits = (
+        sum(asked for _, asked in right.values()),
+        sum(found for found, _ in right.values()),
+    )
     typed = sum(found for found, _ in mistyped.values())
     return f"""# aiproxy-demo
 

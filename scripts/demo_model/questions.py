@@ -71,10 +71,15 @@ class Corpus:
         """Return a question about something else: filled, sometimes long, sometimes word salad."""
         roll = source.random()
         if roll < 0.06:
-            words = [source.choice(source.choice(list(FILLERS.values()))) for _ in range(source.randint(3, 90))]
+            words = [
+                source.choice(source.choice(list(FILLERS.values())))
+                for _ in range(source.randint(3, 90))
+            ]
             return " ".join(words)
         if roll < 0.12:
-            return " ".join(filled(source.choice(self.elsewhere), source) for _ in range(source.randint(2, 12)))
+            return " ".join(
+                filled(source.choice(self.elsewhere), source) for _ in range(source.randint(2, 12))
+            )
         return filled(source.choice(self.elsewhere), source)
 
     def held_foreign(self, source: random.Random, each: int = 12) -> Iterator[Pair]:
@@ -89,7 +94,11 @@ class Corpus:
 
 def filled(template: str, source: random.Random) -> str:
     values = {name: source.choice(words) for name, words in FILLERS.items()}
-    values |= {"place2": source.choice(FILLERS["place"]), "a": str(source.randint(1, 999)), "b": str(source.randint(10, 99))}
+    values |= {
+        "place2": source.choice(FILLERS["place"]),
+        "a": str(source.randint(1, 999)),
+        "b": str(source.randint(10, 99)),
+    }
     for name, value in values.items():
         template = template.replace("{" + name + "}", value)
     return template

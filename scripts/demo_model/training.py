@@ -30,7 +30,9 @@ class Plan:
     seed: int = 20260101
 
 
-def batches(examples: Iterator[Example], tokens: int, pad: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    examples: Iterator[Example], tokens: int, pad: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield ``(ids [rows, length], is_answer [rows, length])`` of similar lengths, forever."""
     while True:
         pool = sorted((next(examples) for _ in range(1024)), key=lambda example: len(example[0]))
@@ -51,7 +53,9 @@ def batches(examples: Iterator[Example], tokens: int, pad: int) -> Iterator[tupl
             yield rows, answer
 
 
-def train(shape: Shape, plan: Plan, examples: Iterator[Example], pad: int, report: Callable[[str], None]) -> Decoder:
+def train(
+    shape: Shape, plan: Plan, examples: Iterator[Example], pad: int, report: Callable[[str], None]
+) -> Decoder:
     """Return a trained decoder."""
     torch.manual_seed(plan.seed)
     model = Decoder(shape)
@@ -78,7 +82,9 @@ def train(shape: Shape, plan: Plan, examples: Iterator[Example], pad: int, repor
         recent = loss.item() if step == 0 else 0.95 * recent + 0.05 * loss.item()
         if step % 25 == 24:
             spent = time.monotonic() - started
-            report(f"batch {step + 1}/{plan.batches} loss {recent:.4f} {seen / spent:.0f} tok/s {spent:.0f} s")
+            report(
+                f"batch {step + 1}/{plan.batches} loss {recent:.4f} {seen / spent:.0f} tok/s {spent:.0f} s"
+            )
     return model
 
 

@@ -348,13 +348,13 @@ def test_a_configuration_of_20_providers_with_20_models_loads_fast(tmp_path: Pat
     file = tmp_path / "big.yaml"
     file.write_text(yaml.safe_dump(json.loads(json.dumps({"providers": providers}))))
     took = [_timed(file) for _ in range(5)]
-    assert min(took) < 0.3  # about 0.08 s when the machine is idle
+    assert min(took) < 0.15
 
 
 def _timed(file: Path) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     load_config(file, env={})
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 WORDS = st.sampled_from(

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiproxy.middleware.config import ConfigInvalid, load_config
-from aiproxy.middleware.config_json import read_json
-from aiproxy.middleware.config_nodes import Unreadable
-from aiproxy.middleware.config_yaml import read_yaml
+from aiproxy.middleware.config.json_reader import read_json
+from aiproxy.middleware.config.nodes import Unreadable
+from aiproxy.middleware.config.yaml_reader import read_yaml
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(9)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from aiproxy.middleware.config import load_config
-from aiproxy.middleware.quantities import parse_duration, parse_size
+from aiproxy.middleware.config.quantities import parse_duration, parse_size
 from aiproxy.spec import schema
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "config"

@@ -79,6 +79,14 @@ def test_an_unreachable_target_is_status_3(capsys: pytest.CaptureFixture[str]):
     assert (told.out, told.err.count("\n")) == ("", 1)
 
 
+def test_without_httpx_one_line_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    assert cli_main(["http://127.0.0.1:1"]) == 2
+    assert "pip install 'aiproxy[conformance]'" in capsys.readouterr().err
+
+
 def test_a_launched_target_is_graded_and_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -87,6 +87,33 @@ def test_no_answer_has_one_reason_on_both_ways(handler: type[Handler], kind: str
     assert all("(no answer" in exchange.response for exchange in endpoint.exchanges)
 
 
+class Throttling(Handler):
+    """Answers 429, always or to every third request."""
+
+    def route(self) -> None:
+        if not self.has("now-and-then") or next(self.server.numbers) % 3 == 0:
+            self.send_response(429)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().route()
+
+
+def test_a_rate_limit_is_waited_for_as_told():
+    with RightServer("now-and-then", handler=Throttling) as server:
+        report = run(server.url, Options(seed=1))
+    assert (report.grade.level, report.red) == (1, ())
+
+
+def test_a_rate_limit_that_stays_leaves_the_level_open():
+    with RightServer(handler=Throttling) as server:
+        report = run(server.url, Options(seed=1))
+    statuses = {result.status for result in report.results if not result.derived_from}
+    assert not statuses & {Status.FAIL, Status.WARN, Status.HARNESS_ERROR, Status.PASS}
+    assert (report.grade.level, report.exit_code) == (0, 1)
+
+
 def test_tls_to_a_plain_port_is_unreachable_and_says_tls():
     with RightServer() as server:
         report = run(server.url.replace("http:", "https:"))

@@ -25,5 +25,5 @@ def models() -> Iterator[LocalModels]:
     served = LocalModels.from_config(provider, now=lambda: 1700000000.0, new_id=lambda: "1")
     yield served
     for model in served.models:
-        if model.engine is not None:
-            model.engine.close()
+        if model.running is not None:
+            model.running.engine.close()

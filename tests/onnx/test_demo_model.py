@@ -25,7 +25,9 @@ def test_the_shipped_files_have_their_recorded_hashes_and_fit() -> None:
     recorded = dict(
         reversed(line.split("  ")) for line in (DEMO_FOLDER / "SHA256SUMS").read_text().splitlines()
     )
-    found = {name: hashlib.sha256((DEMO_FOLDER / name).read_bytes()).hexdigest() for name in recorded}
+    found = {
+        name: hashlib.sha256((DEMO_FOLDER / name).read_bytes()).hexdigest() for name in recorded
+    }
     assert found == recorded
     assert set(recorded) == {"config.json", "heldout.json", "model.onnx", "tokenizer.json"}
     assert recorded["model.onnx"] in (DEMO_FOLDER / "MODEL_CARD.md").read_text()
@@ -113,7 +115,9 @@ def test_restricting_sampling_to_the_likeliest_token_is_greedy(demo: TextModel) 
 
 def test_a_strong_frequency_penalty_changes_a_repetitive_answer(demo: TextModel) -> None:
     request = asking("list the request headers")
-    penalised = asking("list the request headers", sampling=Sampling(frequency_penalty=2.0), max_tokens=60)
+    penalised = asking(
+        "list the request headers", sampling=Sampling(frequency_penalty=2.0), max_tokens=60
+    )
     assert said(demo, request) != said(demo, penalised)
 
 

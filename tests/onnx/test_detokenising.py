@@ -26,9 +26,11 @@ def test_broken_bytes_do_not_hold_up_what_follows() -> None:
     assert text.endswith("hello")
 
 
-
-
-@given(text=st.text("abX", max_size=30), stops=st.lists(st.text("abX", min_size=1, max_size=4), max_size=3), sizes=st.lists(st.integers(1, 5)))
+@given(
+    text=st.text("abX", max_size=30),
+    stops=st.lists(st.text("abX", min_size=1, max_size=4), max_size=3),
+    sizes=st.lists(st.integers(1, 5)),
+)
 def test_cutting_the_text_elsewhere_never_changes_the_answer(
     text: str, stops: list[str], sizes: list[int]
 ) -> None:
@@ -48,5 +50,10 @@ def test_cutting_the_text_elsewhere_never_changes_the_answer(
 
 def test_the_beginning_of_a_stop_string_is_held_until_it_is_decided() -> None:
     scanner = StopScanner(["<end>"])
-    assert [scanner.push(piece) for piece in ("one <", "en", "x <end", ">two")] == ["one ", "", "<enx ", ""]
+    assert [scanner.push(piece) for piece in ("one <", "en", "x <end", ">two")] == [
+        "one ",
+        "",
+        "<enx ",
+        "",
+    ]
     assert scanner.stopped

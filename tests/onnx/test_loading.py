@@ -114,6 +114,8 @@ models = LocalModels.from_config({"models": [{"name": "demo", "path": "builtin:d
 print(models.models[0].reason)
 import logging
 """
-    import_line, reason = run_python("import logging; logging.disable()\n" + code, tmp_path).splitlines()
+    import_line, reason = run_python(
+        "import logging; logging.disable()\n" + code, tmp_path
+    ).splitlines()
     assert import_line == "[]"
     assert reason == "onnxruntime is missing; pip install 'aiproxy[onnx]'"

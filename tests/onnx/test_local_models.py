@@ -126,7 +126,7 @@ def test_leaving_a_stream_frees_the_place(models: LocalModels) -> None:
         return await asyncio.wait_for(models.chat(body()), 10)
 
     assert run(left())["choices"][0]["finish_reason"] == "stop"
-    assert models.models[0].engine.load == (0, 0)
+    assert models.models[0].running.engine.load == (0, 0)
 
 
 def test_cancelling_a_waiting_caller_frees_its_place(models: LocalModels) -> None:
@@ -197,8 +197,14 @@ def test_embeddings_are_refused_with_what_the_model_can(models: LocalModels) -> 
         ({"path": "/secret-place/none"}, "model.onnx is missing or cannot be read"),
         ({"path": DEMO, "runtime": "golearn"}, "the runtime golearn is not available; use onnx"),
         ({"path": None}, "path is not set; give a folder, an .onnx file or builtin:demo"),
-        ({"path": DEMO, "capabilities": ["embeddings"]}, "only text-generation models can run here so far"),
-        ({"path": DEMO, "chat_template": "x.jinja"}, "chat_template is not supported; describe chat in config.json"),
+        (
+            {"path": DEMO, "capabilities": ["embeddings"]},
+            "only text-generation models can run here so far",
+        ),
+        (
+            {"path": DEMO, "chat_template": "x.jinja"},
+            "chat_template is not supported; describe chat in config.json",
+        ),
     ],
 )
 def test_a_model_that_cannot_run_is_listed_with_its_reason(

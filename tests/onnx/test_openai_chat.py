@@ -34,7 +34,17 @@ def test_every_generation_field_is_taken_over() -> None:
 
 
 def test_absent_and_null_fields_mean_the_usual() -> None:
-    names = ("stop", "temperature", "top_p", "seed", "n", "tools", "stream", "max_tokens", "logprobs")
+    names = (
+        "stop",
+        "temperature",
+        "top_p",
+        "seed",
+        "n",
+        "tools",
+        "stream",
+        "max_tokens",
+        "logprobs",
+    )
     assert chat(**dict.fromkeys(names)) == chat()
     assert chat().request == GenerationRequest((Message("user", "hello"),))
     assert not chat().stream
@@ -76,7 +86,11 @@ def test_text_parts_are_joined_and_developer_is_system() -> None:
         ({"messages": ["hi"]}, "invalid_type", "messages[0]"),
         ({"messages": [{"role": "system", "content": "x"}]}, "invalid_value", "messages"),
         ({"messages": [{"role": "user"}]}, "invalid_type", "messages[0].content"),
-        ({"messages": [{"role": "user", "content": ["x"]}]}, "invalid_type", "messages[0].content[0]"),
+        (
+            {"messages": [{"role": "user", "content": ["x"]}]},
+            "invalid_type",
+            "messages[0].content[0]",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "unsupported_capability",
@@ -135,7 +149,9 @@ def test_a_completion_prompt_is_read_as_a_question() -> None:
         ({"prompt": "a", "best_of": 3}, "unsupported_parameter", "best_of"),
     ],
 )
-def test_a_completion_that_cannot_be_honoured(fields: dict[str, Any], code: str, param: str) -> None:
+def test_a_completion_that_cannot_be_honoured(
+    fields: dict[str, Any], code: str, param: str
+) -> None:
     with pytest.raises(RequestRefused) as refusal:
         read_completion(fields, Sampling())
     assert (refusal.value.code, refusal.value.param) == (code, param)

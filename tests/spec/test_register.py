@@ -153,7 +153,7 @@ def test_the_error_table_and_its_enumerations_agree():
     assert {entry["type"] for entry in table.values()} == set(error["$defs"]["type"]["enum"])
     statuses = {status for entry in table.values() for status in entry["statuses"]}
     assert statuses == {
-        400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 431, 500, 501, 502, 503, 504, 508,
+        400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 501, 502, 503, 504, 508,
     }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import pytest
 from transport_faults import (
     OK_BODY,
     FaultServer,
-    certificates,
     refusing_port,
     unanswering_port,
 )
@@ -44,7 +43,7 @@ FAILURES = [
     ("stall_body", LIMITED, "total_timeout"),
     ("short_length", {}, "protocol_error"),
     ("rst_body", {}, "reset"),
-    ("bad_length", {"total_s": 1.0}, None),
+    ("bad_length", {}, "protocol_error"),
     ("huge_header", {}, "too_large"),
     ("not_http", {}, "protocol_error"),
     ("chunked_cut", {}, "reset"),
@@ -62,7 +61,7 @@ def test_each_fault_is_named(face, server, name, changes, kind):
     began = time.monotonic()
     outcome = face.call(a_call(server.url(name), **changes))
     assert isinstance(outcome, Failure), outcome
-    assert outcome.kind == kind if kind else outcome.kind in ("protocol_error", "total_timeout")
+    assert outcome.kind == kind
     assert time.monotonic() - began < 2
     assert "127.0.0.1" not in outcome.detail
     assert len(server.requests) == 1  # nothing was repeated
@@ -157,7 +156,9 @@ def test_a_name_that_does_not_resolve(face, monkeypatch):
     assert outcome == Failure("dns_failure", "the host name does not resolve")
 
 
-@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "nonsense", "http:///x", "http://h:99999/"])
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1/x", "nonsense", "http:///x", "http://h:99999/"]
+)
 def test_a_target_that_is_no_http_url(face, target):
     outcome = face.call(a_call(target))
     assert isinstance(outcome, Failure)
@@ -274,8 +275,3 @@ def test_an_expected_ca_file_that_is_missing_is_an_outcome(face_class):
 def test_no_app_is_wrapped(face):
     outcome = face.call(a_call("/v1/chat/completions", transport="app"))
     assert outcome == Failure("app_error", "no application is wrapped")
-
-
-def test_the_authority_made_for_the_tests_is_fresh(tmp_path):
-    made = certificates(tmp_path)
-    assert made["ca.pem"].read_text().startswith("-----BEGIN CERTIFICATE-----")

@@ -16,10 +16,16 @@ CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
 USER_AGENT: Final = "aiproxy-conformance"
 _MOST_BYTES: Final = 8 << 20
+_TRIES: Final = 3
+_LONGEST_PAUSE_S: Final = 5.0
 
 
 class BudgetSpent(Exception):
     """The run made as many requests, or took as long, as it said it would at most."""
+
+
+class Throttled(Exception):
+    """The target keeps answering 429: that says nothing about what was asked."""
 
 
 class UnusableUrl(ValueError):
@@ -109,6 +115,12 @@ def strict_json(body: bytes) -> tuple[Any, str]:
     return value, ""
 
 
+def _patience(reply: Reply) -> float:
+    """Return how long to wait after a 429, in seconds: what it says, one second, at most five."""
+    told = reply.header("retry-after") or ""
+    return min(float(told), _LONGEST_PAUSE_S) if told.isdecimal() else 1.0
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -119,13 +131,14 @@ def base_url(target: str) -> str:
     Raises:
         UnusableUrl: no http or https URL with a host.
     """
+    wrong = "the target must be a URL such as http://127.0.0.1:8080"
     try:
         parts = urlsplit(target.strip())
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        port = parts.port
     except ValueError:
-        usable = False
-    if not usable:
-        raise UnusableUrl("the target must be a URL such as http://127.0.0.1:8080")
+        raise UnusableUrl(wrong) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise UnusableUrl(wrong)
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -170,6 +183,8 @@ class Endpoint:
             self.get(MODELS)
         except Unanswered as unanswered:
             return unanswered.reason
+        except Throttled:
+            return ""  # it answers, if only to refuse
         return ""
 
     def get(self, path: str, **options: Any) -> Reply:
@@ -197,7 +212,24 @@ class Endpoint:
 
         Raises:
             Unanswered: no answer came. BudgetSpent: the run has no requests left.
+            Throttled: 429 even after waiting as told, twice.
         """
+        for _ in range(_TRIES):
+            reply = self._send(method, path, content, headers, authorization, chunked)
+            if reply.status != 429:
+                return reply
+            time.sleep(_patience(reply))
+        raise Throttled("the target limits the rate (429); try later, or with a higher limit")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        authorization: str | None,
+        chunked: bool,
+    ) -> Reply:
         fields = self._fields(headers or {}, authorization, content is not None)
         shown = (f"{method} {path} HTTP/1.1", tuple(fields.items()), content or b"")
         self._spend()

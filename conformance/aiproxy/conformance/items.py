@@ -117,7 +117,7 @@ class Grading:
         Raises:
             Refused: an option makes no sense, or nothing answers at the target.
         """
-        target, options = config.getoption("aiproxy_target"), _options(config)
+        target, options = str(config.getoption("aiproxy_target")), _options(config)
         try:
             url = base_url(target)
             chosen(options)

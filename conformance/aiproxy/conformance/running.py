@@ -159,7 +159,7 @@ class Session:
             self.results[row.id] = _result(row, own, requests, round(took, 4))
 
     def _findings(self, scenario: Scenario) -> list[Finding]:
-        from aiproxy.conformance.endpoint import BudgetSpent
+        from aiproxy.conformance.endpoint import BudgetSpent, Throttled
         from aiproxy.conformance.probe import NotTestable, Probe
         from aiproxy.conformance.transport import Unanswered
 
@@ -182,6 +182,8 @@ class Session:
             found += _rest(scenario, found, Status.NOT_TESTABLE, str(missing))
         except BudgetSpent as spent:
             found += _rest(scenario, found, Status.NOT_RUN, str(spent))
+        except Throttled as limited:
+            found += _rest(scenario, found, Status.INCONCLUSIVE, str(limited))
         except Unanswered as silence:
             found += self._blame(scenario, found, silence.reason)
         except Exception as bug:  # noqa: BLE001 a fault of ours must never look like the target's
@@ -191,11 +193,11 @@ class Session:
 
     def _blame(self, scenario: Scenario, found: list[Finding], reason: str) -> list[Finding]:
         """Tell a request that was not answered from a target that is gone."""
-        from aiproxy.conformance.endpoint import BudgetSpent
+        from aiproxy.conformance.endpoint import BudgetSpent, Throttled
 
         try:
             gone = self.endpoint.fault()
-        except BudgetSpent:
+        except (BudgetSpent, Throttled):
             gone = ""
         if gone:
             return _rest(scenario, found, Status.UNREACHABLE, gone)

@@ -82,7 +82,7 @@ class Decision:
     latency_ms: float = 0.0
     status: int | None = None
     error: dict[str, Any] | None = None
-    outcome: str = "pending"
+    outcome: str = "running"
     truncated: bool = False
     conversation: str | None = None
     over_limit: bool = False

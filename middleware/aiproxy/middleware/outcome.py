@@ -6,7 +6,7 @@ and 403 mean the provider is misconfigured; 404 means it lacks the model. Upstre
 relayed: only codes that are on our own list, and a parameter path that looks like one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from re import compile as compile_pattern
@@ -30,9 +30,20 @@ _REASON_OF_KIND: Final = {
     "too_large": "invalid_response",
     "app_error": "http_5xx",
 }
+#: Code of the fault of a provider that lacks the model.
+MODEL_NOT_FOUND: Final = "model_not_found"
 _PARAM: Final = compile_pattern(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,99}")
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
 _FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "invalid_prompt"})
+#: Codes of a provider that mean the same here; any other becomes ``invalid_value``.
+_TOLD_CODES: Final = frozenset(
+    {
+        "unsupported_parameter",
+        "invalid_type",
+        "missing_required_parameter",
+        "unsupported_capability",
+    }
+)
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
@@ -55,7 +66,16 @@ class Fault:
     param: str | None = None
 
 
+class Rejection(Exception):
+    """An attempt that gave no reply. Internal to the chain of attempts."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+
+
 def of_failure(failure: Failure) -> Fault:
+    """The fault of a call that had no usable answer."""
     reason = _REASON_OF_KIND[failure.kind]
     if failure.kind in ("connect_refused", "reset"):
         return Fault(reason, "same", whole_provider=failure.kind == "connect_refused")
@@ -63,8 +83,19 @@ def of_failure(failure: Failure) -> Fault:
     return Fault(reason, "other", whole_provider=connection)
 
 
-def of_answer(answer: Answer, wall_now: float) -> Fault | None:
-    """The fault of an answer by its status, or ``None`` for a 2xx."""
+def of_stream_failure(failure: Failure) -> Fault:
+    """The fault of a stream that broke or fell silent: somebody else may answer, not this one."""
+    if failure.kind == "reset":
+        return Fault("stream_interrupted", "other", 200)
+    return replace(of_failure(failure), retry="other", whole_provider=False, status=200)
+
+
+def of_answer(answer: Answer, wall_now: float, *, from_app: bool = False) -> Fault | None:
+    """The fault of an answer by its status, or ``None`` for a 2xx.
+
+    ``from_app``: the wrapped application answered. It saw the client's own credentials, so its 401
+    and 403 are the client's, and asking somebody else instead would walk around them.
+    """
     status = answer.status
     if 200 <= status < 300:
         return None
@@ -78,10 +109,12 @@ def of_answer(answer: Answer, wall_now: float) -> Fault | None:
         if code in _FILTER_CODES:
             return Fault("content_filtered", "never", status, counts=False, code=code)
         return Fault("http_4xx", "never", status, counts=False, code=code, param=param)
+    if status in (401, 403) and from_app:
+        return Fault("auth_failed", "never", status, counts=False)
     if status in (401, 402, 403):
         return Fault("auth_failed", "other", status, whole_provider=True)
     if status == 404:
-        return Fault("http_4xx", "other", status, retry_after_s=60.0, code="model_not_found")
+        return Fault("http_4xx", "other", status, retry_after_s=60.0, code=MODEL_NOT_FOUND)
     if status == 429:
         if code == "local_gpu_busy":
             return Fault("local_gpu_busy", "other", status, counts=False)
@@ -100,7 +133,9 @@ def of_answer(answer: Answer, wall_now: float) -> Fault | None:
         return Fault("timeout" if status == 408 else "overloaded", "other", status, wait)
     if 300 <= status < 400:
         return Fault("invalid_response", "other", status)
-    return Fault("http_4xx", "never", status, counts=False, code=code, param=param)
+    # Any other 4xx is about how the provider was addressed: not the client's doing, and a repeat
+    # elsewhere is not known to help.
+    return Fault("http_4xx", "never", status, counts=False)
 
 
 def of_error_object(error: Any) -> Fault:
@@ -164,21 +199,31 @@ def client_error(fault: Fault) -> ProxyError:
             should_retry=False,
         )
     status = fault.status or 400
+    if status in (401, 403):
+        return _refused_by_app(status)
+    if status not in (400, 413, 422):
+        return ProxyError(
+            "upstream_invalid_response",
+            f"The provider answered with status {status}, which says nothing about this request.",
+            should_retry=False,
+        )
     if status == 413:
         return ProxyError("request_too_large", "The provider refused the request as too large.")
-    code = fault.code if fault.code in ("unsupported_parameter", "invalid_type") else None
-    if code is None and fault.code == "missing_required_parameter":
-        code = fault.code
-    if code is None and fault.code == "unsupported_capability":
-        code = fault.code
+    code = fault.code if fault.code is not None and fault.code in _TOLD_CODES else "invalid_value"
     where = f" in {fault.param!r}" if fault.param else ""
     return ProxyError(
-        code or "invalid_value",
+        code,
         f"The provider refused the request with status {status}: a value{where} is not valid "
         "for this model.",
         param=fault.param,
-        status=status if 400 <= status < 500 else 400,
+        status=status,
     )
+
+
+def _refused_by_app(status: int) -> ProxyError:
+    if status == 401:
+        return ProxyError("invalid_api_key", "The application did not accept these credentials.")
+    return ProxyError("insufficient_scope", "The application does not allow this request.")
 
 
 def _mentions_context(error: Any) -> bool:

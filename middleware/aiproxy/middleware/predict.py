@@ -6,7 +6,7 @@ like any other, and the reply is put into the native shape.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -16,6 +16,11 @@ from aiproxy.middleware.intent import Native
 from aiproxy.middleware.money import picodollars, usd
 from aiproxy.middleware.registry import Registry
 from aiproxy.middleware.settings import canonical_strategy
+from aiproxy.middleware.validate import check_body
+
+#: Members of a predict body that mean something else in a chat or embeddings body; the rest are
+#: sampling parameters and travel on.
+_OWN: Final = frozenset({"model", "input", "routing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +58,12 @@ def read(body: Mapping[str, Any], registry: Registry) -> NativeRequest:
         max_cost=None if cap is None else picodollars(cap),
         timeout_s=None if timeout is None else timeout / 1000,
     )
-    parameters = body.get("parameters")
-    extra = dict(parameters) if isinstance(parameters, Mapping) else {}
+    extra = {name: value for name, value in body.items() if name not in _OWN}
+    _refuse_foreign(body)
     if embeds and any("embeddings" in m.capabilities for m in models):
-        return NativeRequest(
-            "embeddings", {**extra, "model": model, "input": given}, native, asked
-        )
+        vectors = {**extra, "model": model, "input": given}
+        _check_vectors(vectors)
+        return NativeRequest("embeddings", vectors, native, asked)
     if embeds or not isinstance(given, str):
         raise ProxyError(
             "unsupported_capability",
@@ -66,7 +71,38 @@ def read(body: Mapping[str, Any], registry: Registry) -> NativeRequest:
             param="input",
         )
     messages = [{"role": "user", "content": given}]
-    return NativeRequest("chat", {**extra, "model": model, "messages": messages}, native, asked)
+    chat = {**extra, "model": model, "messages": messages}
+    check_body("chat", chat)
+    return NativeRequest("chat", chat, native, asked)
+
+
+def _refuse_foreign(body: Mapping[str, Any]) -> None:
+    """A predict reply is one document with one output; its input is ``input``."""
+    foreign = [name for name in ("messages", "stream_options") if body.get(name) is not None]
+    if body.get("stream"):
+        foreign.append("stream")
+    if body.get("n") not in (None, 1):
+        foreign.append("n")
+    if foreign:
+        raise ProxyError(
+            "unsupported_parameter",
+            f"{foreign[0]} has no meaning here: a predict reply is one document with one output, "
+            "and its input is the member input.",
+            param=foreign[0],
+        )
+
+
+def _check_vectors(body: Mapping[str, Any]) -> None:
+    try:
+        check_body("embeddings", body)
+    except ProxyError as fault:
+        if not (fault.param or "").startswith("input"):
+            raise
+        raise ProxyError(
+            "unsupported_capability",
+            "This input does not fit the model: an embedding model takes a string or a list of them.",
+            param="input",
+        ) from None
 
 
 def shape(request: NativeRequest, reply: Mapping[str, Any], decision: Decision) -> bytes:

@@ -4,9 +4,13 @@ Everything about a header - wire form, pattern, bounds, value set, aliases - is 
 schema in ``aiproxy.spec``. What the values mean for a request is decided in ``intent``.
 
 Rules (XAI-HDR-001 to 020): names compare without regard to case; surrounding spaces and tabs are
-dropped; a list may come on several lines; a single value may be repeated only identically; control
-characters, non-ASCII octets and folded lines are refused; a field value above its bound is 431; an
-unknown hint is reported and ignored, a bad control or constraint is 400.
+dropped; a list may come on several lines; a single value may be repeated only identically, on lines
+of its own or joined by commas as some servers hand them on; control characters, non-ASCII octets and
+folded lines are refused; a field value above its bound is 431; an unknown or empty hint is reported
+and ignored, any other empty or bad value is 400.
+
+A server that unfolds a folded line before the application sees it (h11, werkzeug) hides the fold;
+what is left is checked like any value.
 """
 
 from collections.abc import Iterable
@@ -46,9 +50,9 @@ class Ignored:
 class Preferences:
     """What the X-AI request headers of one request say; absent means ``None`` or empty.
 
-    ``pool`` and the other lists keep the order of arrival with duplicates collapsed.
-    ``task_known`` is false for a well-formed hint outside the known set. Money is in US dollars,
-    latency in milliseconds, quality in 0..1.
+    ``pool`` and the other lists keep the order of arrival with duplicates collapsed. ``task`` is a
+    known hint: one outside the set is in ``ignored`` only. Money is in US dollars, latency in
+    milliseconds, quality in 0..1.
     """
 
     active: bool = False
@@ -138,6 +142,7 @@ def parse_headers(headers: Iterable[tuple[str, str]], *, lenient: bool = False) 
             continue
         if field.role == "hint" and field.values and parsed not in field.values:
             ignored.append(Ignored(field.name, "unrecognised_value"))
+            continue
         found[_ATTRIBUTES[name]] = parsed
     if ignored:
         found["ignored"] = tuple(ignored)
@@ -173,10 +178,18 @@ def parse_value(name: str, raw: str) -> Any:
         raise bad_header(field.name, "only visible ASCII characters and spaces are allowed.")
     value = raw.strip(" \t")
     if not value:
-        if field.role in ("control", "constraint") or field.closed:
+        if field.role != "hint":
             raise bad_header(field.name, f"the value is empty; expected {_expected(field)}.")
         return None
+    if "," in value and field.wire != "csv":
+        value = _once(value)
     return _typed(field, value)
+
+
+def _once(value: str) -> str:
+    """Repeated lines of one value as WSGI joins them: ``100,100`` is 100 said twice."""
+    said = {part.strip(" \t") for part in value.split(",")}
+    return said.pop() if len(said) == 1 and "" not in said else value
 
 
 def _typed(field: HeaderField, value: str) -> Any:

@@ -49,8 +49,17 @@ class Price:
     output: int
     per_item: int = 0
 
-    def cost(self, input_tokens: int, output_tokens: int) -> int:
-        return self.input * input_tokens + self.output * output_tokens
+    def cost(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
+        """What an answer cost. Beside token prices the price of an item is for what comes on top
+        of text, which usage does not tell: it counts in ``worst`` only."""
+        tokens = self.input * input_tokens + self.output * output_tokens
+        return tokens if self.input or self.output else self.per_item * items
+
+    def worst(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
+        """The most an answer of that size can cost."""
+        return (
+            self.input * input_tokens + self.output * output_tokens + self.per_item * items
+        )
 
     @property
     def free(self) -> bool:
@@ -359,7 +368,7 @@ def _model(
         provider=provider,
         capabilities=capabilities,
         order=order,
-        price=_price(row, provider),
+        price=_price(row, provider, capabilities),
         cost_per_1k=_blended(row, provider),
         quality=_quality(quality),
         context_window=row.get("context_window") or row.get("max_context"),
@@ -378,7 +387,9 @@ def _quality(declared: Any) -> float | Mapping[str, float] | None:
     return None if declared is None else float(declared)
 
 
-def _price(row: Mapping[str, Any], provider: Provider) -> Price | None:
+def _price(
+    row: Mapping[str, Any], provider: Provider, capabilities: frozenset[str]
+) -> Price | None:
     split = row.get("price") or {}
     blended = row.get("cost_per_1k_tokens")
     item = row.get("cost_per_generation")
@@ -388,10 +399,16 @@ def _price(row: Mapping[str, Any], provider: Provider) -> Price | None:
     if blended is None and not both and item is None:
         # Running a model on one's own machine costs nothing a request could be charged for.
         return Price(0, 0) if provider.free else None
+    given = {half: split.get(half) for half in ("input", "output")}
+    if blended is None and both and not provider.free and None in given.values():
+        # Half a price is no price: what is not said must not count as free under a cost limit.
+        # An embedding writes no text, so its input price says it all.
+        if given["input"] is None or "text-generation" in capabilities:
+            return None
     fallback = blended if blended is not None else 0
     return Price(
-        input=per_token(split["input"] if split.get("input") is not None else fallback),
-        output=per_token(split["output"] if split.get("output") is not None else fallback),
+        input=per_token(fallback if given["input"] is None else given["input"]),
+        output=per_token(fallback if given["output"] is None else given["output"]),
         per_item=picodollars(item) if item is not None else 0,
     )
 

@@ -11,6 +11,11 @@ _CODES: Final = {
     "type": "invalid_type",
     "minItems": "invalid_value",
 }
+#: Inside an output schema the client's own keywords follow: the parameter is named, not the depth.
+_OUTPUT_SCHEMAS: Final = (
+    ("response_format.json_schema.schema", "response_format"),
+    ("text.format.schema", "text.format"),
+)
 
 
 def check_body(endpoint: str, body: Mapping[str, Any]) -> None:
@@ -27,4 +32,8 @@ def check_body(endpoint: str, body: Mapping[str, Any]) -> None:
         return
     code = _CODES.get(fault.keyword, "invalid_value")
     path = fault.path or "body"
-    raise ProxyError(code, f"{path}: {fault.message}.", param=path)
+    param = path
+    for inside, name in _OUTPUT_SCHEMAS:
+        if path.startswith((inside + ".", inside + "[")):
+            code, param = "invalid_value", name
+    raise ProxyError(code, f"{path}: {fault.message}.", param=param)

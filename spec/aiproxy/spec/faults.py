@@ -122,6 +122,8 @@ def describe(keyword: str, wanted: Any, instance: object, rules: Mapping[str, An
         case "pattern":
             expected = rules.get("x-aiproxy-expected", "text of the form this field asks for")
             return f"expected {expected}; found text of another form"
+        case "not" if "x-aiproxy-expected" in rules:
+            return f"expected {rules['x-aiproxy-expected']}; found something else"
         case "not" | "dependentSchemas" | "contains" | "propertyNames" | "uniqueItems":
             return _FIXED[keyword]
     return _bound(keyword, wanted, instance)

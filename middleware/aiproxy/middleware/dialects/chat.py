@@ -255,7 +255,7 @@ def _decode_audio(audio: Json) -> Audio:
 
 
 def _decode_part(part: Json, path: str) -> Part:
-    kind = part.get("type")
+    kind = reading.word(part.get("type"))
     extra = reading.rest(part, ("type", str(kind)))
     if kind == "text":
         return Text(reading.text(part.get("text"), f"{path}.text"), extra=extra)
@@ -289,7 +289,7 @@ def decode_tools(tools: object) -> tuple[Tool, ...]:
     found = []
     for i, item in enumerate(reading.array(tools, "tools")):
         tool = reading.mapping(item, f"tools[{i}]")
-        kind = tool.get("type")
+        kind = reading.word(tool.get("type"))
         inner = tool.get(kind) if isinstance(kind, str) else None
         extra = reading.rest(tool, ("type", str(kind)))
         if kind == "function":
@@ -347,7 +347,7 @@ def _decode_choice(body: Json) -> ToolChoice | None:
     if kind in ("function", "custom") and isinstance(inner, Mapping):
         return ToolChoice("tool", str(inner.get("name")), _kind(kind))
     if kind == "allowed_tools" and isinstance(inner, Mapping):
-        allowed = tuple(_flat_allowed(t) for t in inner.get("tools") or ())
+        allowed = tuple(_flat_allowed(t) for t in reading.objects(inner.get("tools")))
         return ToolChoice("allowed", allowed=allowed, mode_within=str(inner.get("mode", "auto")))
     return ToolChoice("hosted", kind, definition=given)
 
@@ -765,7 +765,7 @@ def _decode_reply_choice(choice: object, index: int) -> Choice:
             said.append(
                 Text(
                     content,
-                    tuple(_flat_annotation(a) for a in message.get("annotations") or ()),
+                    tuple(_flat_annotation(a) for a in reading.objects(message.get("annotations"))),
                     reading.logprobs(probabilities.get("content")),
                 )
             )
@@ -1038,7 +1038,7 @@ class StreamDecoder:
                     number,
                 )
             )
-        for annotation in delta.get("annotations") or ():
+        for annotation in reading.objects(delta.get("annotations")):
             if isinstance(annotation, Mapping):
                 events.append(AnnotationDelta(_flat_annotation(annotation), number))
         calls = delta.get("tool_calls")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from aiproxy.middleware.dialects.reading import words
+from aiproxy.middleware.dialects.reading import word, words
 
 #: Every word ``needs`` can answer with.
 NEEDS: Final = frozenset(
@@ -73,9 +73,9 @@ def _contents(turns: Iterable[Any], found: set[str]) -> None:
         for parts in (content, turn.get("output")):
             if isinstance(parts, list):
                 for part in parts:
-                    word = _PARTS.get(part.get("type", "")) if isinstance(part, Mapping) else None
-                    if word is not None:
-                        found.add(word)
+                    need = _PARTS.get(word(part.get("type"))) if isinstance(part, Mapping) else None
+                    if need is not None:
+                        found.add(need)
         if turn.get("type") == "item_reference":
             found.add("stateful")
 

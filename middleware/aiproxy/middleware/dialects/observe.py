@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from aiproxy.middleware.dialects.canonical import Usage
 from aiproxy.middleware.dialects.finish import is_failure
+from aiproxy.middleware.dialects.reading import word
 from aiproxy.middleware.dialects.usage import read_usage
 
 Dialect: TypeAlias = Literal["chat", "responses", "completions", "embeddings"]
@@ -81,7 +82,7 @@ class _ChatObserver(_Watched):
         self._ended: set[int] = set()
 
     def feed(self, payload: Mapping[str, Any], event: str | None = None) -> int:
-        """Take one ``chat.completion.chunk``."""
+        """Take one ``chat.completion.chunk``, as a JSON reader made it (plain dicts and lists)."""
         if event == "error" or payload.get("error"):
             return self._failed(payload.get("error"), payload)
         flags = 0
@@ -94,35 +95,36 @@ class _ChatObserver(_Watched):
             self._usage = usage
             flags = USAGE
         choices = payload.get("choices")
-        if not choices or not isinstance(choices, list):
+        if not choices or choices.__class__ is not list:
             return flags
         for choice in choices:
-            if not isinstance(choice, Mapping):
+            if choice.__class__ is not dict:
                 continue
             delta = choice.get("delta") or choice.get("message")
-            if delta and isinstance(delta, Mapping) and _chat_content(delta):
+            if delta and delta.__class__ is dict and (delta.get("content") or _says_more(delta)):
                 flags |= CONTENT
                 self.content_seen = True
             index = choice.get("index", 0)
-            index = index if isinstance(index, int) else 0
+            if index.__class__ is not int:
+                index = 0
             self._seen.add(index)
             reason = choice.get("finish_reason")
-            if reason and isinstance(reason, str):
+            if reason and reason.__class__ is str:
                 if is_failure(reason):
                     self._failed({"code": reason, "message": "the answer ended in an error"}, {})
                     flags |= ERROR
                 else:
                     self._ended.add(index)
                     flags |= FINISH
-        self.finished = bool(self._ended) and self._seen == self._ended
+        if self._ended:
+            self.finished = self._seen == self._ended
         return flags
 
 
-def _chat_content(delta: Mapping[str, Any]) -> bool:
-    """Tell whether a delta holds something a client would show or act on."""
+def _says_more(delta: Mapping[str, Any]) -> bool:
+    """Tell whether a delta without content holds something a client would show or act on."""
     return bool(
-        delta.get("content")
-        or delta.get("tool_calls")
+        delta.get("tool_calls")
         or delta.get("reasoning_content")
         or delta.get("reasoning")
         or delta.get("refusal")
@@ -210,7 +212,7 @@ class _ResponsesObserver(_Watched):
         """A tool call or hosted call is content as soon as it begins; others once they say."""
         if not isinstance(item, Mapping):
             return 0
-        kind = item.get("type")
+        kind = word(item.get("type"))
         if kind in _QUIET_ITEMS and not (done and _says(item)):
             return 0
         self.content_seen = True
@@ -231,7 +233,7 @@ class _ResponsesObserver(_Watched):
         if not self.content_seen and isinstance(output, list):
             for item in output:
                 if isinstance(item, Mapping) and (
-                    item.get("type") not in _QUIET_ITEMS or _says(item)
+                    word(item.get("type")) not in _QUIET_ITEMS or _says(item)
                 ):
                     self.content_seen = True
                     flags |= CONTENT

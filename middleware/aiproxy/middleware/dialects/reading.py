@@ -122,6 +122,21 @@ def image_url(part: Image) -> str | None:
     return part.url
 
 
+def word(value: object) -> str:
+    """Return ``value`` when it is text, else an empty text; safe as a key of a table."""
+    return value if isinstance(value, str) else ""
+
+
+def optional(value: object) -> str | None:
+    """Return ``value`` when it is text."""
+    return value if isinstance(value, str) else None
+
+
+def objects(value: object) -> list[Json]:
+    """Return the objects of a list; anything else has none."""
+    return [x for x in value if isinstance(x, Mapping)] if isinstance(value, list | tuple) else []
+
+
 def logprobs(value: object) -> tuple[Json, ...] | None:
     """Return the per-token objects of a list, or ``None`` for anything else."""
     if not isinstance(value, list | tuple):

@@ -93,7 +93,7 @@ _OUTPUTS: Final[dict[str, ToolKind]] = {
 }
 #: Codes the error member of a Response object may hold; others become ``server_error``.
 _ERROR_CODES: Final = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
-#: The four fields that every later event of a stream is checked against.
+#: Exactly one of these ends a stream.
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -124,7 +124,7 @@ def decode_request(body: Mapping[str, Any]) -> CanonicalRequest:
     others = reading.rest(thought, ("effort", "summary", "generate_summary"))
     if others:
         extra["reasoning"] = others
-    include = [word for word in extra.pop("include", ()) or () if word != _LOGPROBS]
+    include = [word for word in _words(extra.pop("include", None)) if word != _LOGPROBS]
     if include:
         extra["include"] = include
     return CanonicalRequest(
@@ -153,7 +153,7 @@ def decode_request(body: Mapping[str, Any]) -> CanonicalRequest:
 
 def _decode_sampling(body: Json) -> Sampling:
     top = reading.integer(body, "top_logprobs")
-    wanted = _LOGPROBS in (body.get("include") or ())
+    wanted = _LOGPROBS in _words(body.get("include"))
     return Sampling(
         temperature=reading.number(body, "temperature"),
         top_p=reading.number(body, "top_p"),
@@ -163,6 +163,10 @@ def _decode_sampling(body: Json) -> Sampling:
         logprobs=True if wanted or top else None,
         top_logprobs=top,
     )
+
+
+def _words(value: object) -> list[str]:
+    return [w for w in value if isinstance(w, str)] if isinstance(value, list | tuple) else []
 
 
 def _decode_input(value: object) -> tuple[Turn, ...]:
@@ -177,8 +181,8 @@ def _decode_input(value: object) -> tuple[Turn, ...]:
 
 
 def _decode_item(item: Json, path: str, turns: list[Turn]) -> None:
-    kind = item.get("type")
-    if kind in (None, "message") and "role" in item:
+    kind = reading.word(item.get("type"))
+    if kind in ("", "message") and "role" in item:
         _decode_message(item, path, turns)
     elif kind in _CALLS:
         _said(_decode_call(item, path), turns)
@@ -289,11 +293,11 @@ def _texts(parts: object) -> list[str]:
 
 
 def _decode_part(part: Json, path: str) -> Part:
-    kind = part.get("type")
+    kind = reading.word(part.get("type"))
     if kind in ("input_text", "output_text", "text"):
         return Text(
             reading.text(part.get("text"), f"{path}.text"),
-            tuple(a for a in part.get("annotations") or () if isinstance(a, Mapping)),
+            tuple(a for a in reading.objects(part.get("annotations")) if isinstance(a, Mapping)),
             reading.logprobs(part.get("logprobs") or None),
             reading.rest(part, ("type", "text", "annotations", "logprobs")),
         )
@@ -329,7 +333,7 @@ def decode_tools(tools: object) -> tuple[Tool, ...]:
     found: list[Tool] = []
     for i, item in enumerate(reading.array(tools, "tools")):
         tool = reading.mapping(item, f"tools[{i}]")
-        kind = tool.get("type")
+        kind = reading.word(tool.get("type"))
         if kind in ("function", "custom") and isinstance(tool.get(kind), Mapping):
             found += decode_nested_tools([tool])
         elif kind == "function":
@@ -376,7 +380,7 @@ def _decode_choice(choice: object) -> ToolChoice | None:
             "tool", str(holder.get("name")), "custom" if kind == "custom" else "function"
         )
     if kind == "allowed_tools":
-        tools = tuple(t for t in given.get("tools") or () if isinstance(t, Mapping))
+        tools = tuple(t for t in reading.objects(given.get("tools")) if isinstance(t, Mapping))
         return ToolChoice("allowed", allowed=tools, mode_within=str(given.get("mode", "auto")))
     return ToolChoice("hosted", kind, definition=given)
 
@@ -792,7 +796,7 @@ def decode_reply(body: Mapping[str, Any]) -> CanonicalReply:
 
 
 def _decode_output_item(item: Json, path: str) -> list[Part]:
-    kind = item.get("type")
+    kind = reading.word(item.get("type"))
     if kind == "message":
         content = item.get("content")
         return [

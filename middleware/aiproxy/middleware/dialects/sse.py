@@ -97,6 +97,16 @@ class SSEParser:
             raise self._error
         tail = self._tail
         if not tail:
+            # Most reads of a live stream hold exactly one whole event.
+            if (
+                chunk[:6] == b"data: "
+                and chunk.find(b"\n") == len(chunk) - 2
+                and chunk.endswith(b"\n\n")
+                and b"\r" not in chunk
+                and len(chunk) <= self.max_line_bytes
+            ):
+                self._first = False
+                return [SSEEvent(None, chunk[6:-2], chunk)]
             return self._take(chunk)
         tail += chunk
         if not self._cr:
@@ -146,23 +156,26 @@ class SSEParser:
     def _take(self, data: bytes) -> list[SSEEvent]:
         """Split ``data``, which starts at an event boundary; keep what is unfinished."""
         events: list[SSEEvent] = []
-        limit = self.max_line_bytes
+        blank = b"\n\n"
         if b"\r" in data:
-            rest = self._take_mixed(data, events)
-        else:
-            blocks = data.split(b"\n\n")
+            pairs = data.count(b"\r\n")
+            blank = b"\r\n\r\n" if pairs == data.count(b"\r") == data.count(b"\n") else b""
+        if blank:
+            blocks = data.split(blank)
             rest = blocks.pop()
             for block in blocks:
-                if len(block) > limit:
+                if len(block) > self.max_line_bytes:
                     error = self._oversize(block)
                     if error is not None:
                         return self._stop(error, events)
                 if block[:6] == b"data: " and b"\n" not in block:
-                    events.append(SSEEvent(None, block[6:], block + b"\n\n"))
+                    events.append(SSEEvent(None, block[6:], block + blank))
                 else:
-                    events.append(self._event(block, block + b"\n\n"))
+                    events.append(self._event(block, block + blank))
             if blocks:
                 self._first = False
+        else:
+            rest = self._take_mixed(data, events)
         if rest:
             self._tail += rest
             self._scan = max(0, len(rest) - 3)
@@ -173,7 +186,7 @@ class SSEParser:
         return events if self._error is None or events else self._stop(self._error, events)
 
     def _take_mixed(self, data: bytes, events: list[SSEEvent]) -> bytes:
-        """Split data that holds carriage returns; return the unfinished rest."""
+        """Split data whose lines end in more than one way; return the unfinished rest."""
         start = 0
         size = len(data)
         for match in _BLANK_LINE.finditer(data):

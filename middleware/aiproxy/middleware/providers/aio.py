@@ -48,6 +48,8 @@ _PLAIN_BODY_BYTES: Final = 1 << 20
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(
     total=None, connect=None, sock_connect=None, sock_read=None
 )
+#: Idle for less than this, a connection is reused without asking the kernel about it.
+_POLLED_S: Final = 0.02
 #: aiohttp would add these; a call's headers are complete.
 _NOT_ADDED: Final = ("User-Agent", "Accept", "Content-Type")
 
@@ -122,7 +124,9 @@ class AsyncTransports:
         outcome: Answer | Failure = UNFINISHED
         token = _PROGRESS.set(progress)
         try:
-            async with asyncio.timeout_at(progress.due()[0]) as limit:
+            # Armed when there is something to wait for: a call over a pooled connection whose
+            # answer comes in one piece sets one timer, not three.
+            async with asyncio.timeout_at(None) as limit:
                 progress.limit = limit
                 outcome = await self._exchange(call, progress)
         except TimeoutError as error:
@@ -150,7 +154,7 @@ class AsyncTransports:
             allow_redirects=False,
         )
         progress.response = response
-        progress.enter("reading")
+        progress.enter("reading", wait=not response.content.is_eof())
         headers = tuple(
             (name.decode("latin-1").lower(), value.decode("latin-1"))
             for name, value in response.raw_headers
@@ -162,6 +166,7 @@ class AsyncTransports:
             stream = _HttpStream(response, progress, coding)
             return Answer(response.status, headers, stream=stream)
         body = await _whole(response, call.max_body_bytes)
+        progress.answered()
         if coding is not None and body:
             body = coding.whole(body, call.max_body_bytes)
         return Answer(response.status, headers, body)
@@ -249,7 +254,7 @@ class _HttpStream:
     async def read_any(self) -> bytes | Failure:
         """Return bytes as they arrive, ``b""`` at the end; waits as long as the call allows."""
         outcome = await self.read(None, False)
-        assert outcome is not None  # noqa: S101 - None answers soft reads only
+        assert outcome is not None
         return outcome
 
     async def read(self, timeout_s: float | None, soft: bool) -> bytes | Failure | None:
@@ -285,6 +290,7 @@ class _HttpStream:
         if not data:
             self._outcome = b""
             self._response.release()
+            self._progress.answered()
         return data
 
     async def _decoded(
@@ -330,6 +336,7 @@ class _Handler(ResponseHandler):
     heard = False
     garbled = False
     lost: BaseException | None = None
+    answered_at = 0.0
 
     def data_received(self, data: bytes) -> None:
         if data:
@@ -357,7 +364,10 @@ class _Handler(ResponseHandler):
         transport = self.transport
         if transport is None or self.should_close:
             return True
-        # What the loop has not read yet counts too.
+        loop = asyncio.get_running_loop()
+        if loop.time() - self.answered_at < _POLLED_S:
+            return False
+        # A loop that was held up has not read yet what came meanwhile.
         idle = select.poll()
         idle.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(idle.poll(0))
@@ -377,9 +387,10 @@ class _Progress(Progress):
         self.reused = False
         self.fresh = False
 
-    def enter(self, phase: Phase) -> None:
+    def enter(self, phase: Phase, *, wait: bool = True) -> None:
+        """Go on to a phase; with ``wait``, hold it to its limits."""
         self.phase = phase
-        if self.limit is not None:
+        if wait and self.limit is not None:
             self.limit.reschedule(self.due()[0])
 
     def connected(self, handler: _Handler, *, reused: bool) -> None:
@@ -391,6 +402,11 @@ class _Progress(Progress):
     @property
     def heard(self) -> bool:
         return self.handler is not None and self.handler.heard
+
+    def answered(self) -> None:
+        """Note that the answer is complete and the connection idle."""
+        if self.handler is not None:
+            self.handler.answered_at = asyncio.get_running_loop().time()
 
     def stale(self, failure: Failure) -> bool:
         """Tell whether a pooled connection turned out to be closed before anything came back."""
@@ -435,9 +451,11 @@ class _Connector(aiohttp.TCPConnector):
         if progress.fresh:
             self._drop_idle(req.connection_key)
         while True:
+            if req.connection_key not in self._conns:
+                progress.enter("connecting")
             connection = await super().connect(req, traces, timeout)
             handler = connection.protocol
-            assert isinstance(handler, _Handler)  # noqa: S101 - our factory made it
+            assert isinstance(handler, _Handler)
             # Bytes that came while the connection was idle answer no request of ours: aiohttp
             # would take a whole response among them for the answer to this call.
             if not (handler.served and handler.spoke()):

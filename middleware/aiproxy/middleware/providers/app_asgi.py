@@ -101,7 +101,7 @@ class _AppStream:
     async def read_any(self) -> bytes | Failure:
         """Return bytes as the application sends them, ``b""`` at the end."""
         outcome = await self.read(None, False)
-        assert outcome is not None  # noqa: S101 - None answers soft reads only
+        assert outcome is not None
         return outcome
 
     async def read(self, timeout_s: float | None, soft: bool) -> bytes | Failure | None:

@@ -8,7 +8,7 @@ Which policies there are and how they compose is decided here; parsing and types
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from aiproxy.middleware.config_findings import Finding
+from aiproxy.middleware.config.findings import Finding
 from aiproxy.middleware.routing.facts import CandidateFacts, RequestFacts
 from aiproxy.middleware.routing.rule_closures import Test
 from aiproxy.middleware.routing.rule_compile import Compiler, Known

@@ -43,11 +43,12 @@ class ChatTemplate:
         parts: list[list[int]] = []
         for message in reversed(kept):
             if len(message.text) > limit * CHARACTERS_A_TOKEN:
+                part = None
                 size = len(message.text) // USUAL_CHARACTERS_A_TOKEN
             else:
                 part = [self.roles[message.role], *self._ids(message.text), *self.close]
                 size = len(part)
-            if size > room:
+            if part is None or size > room:
                 if parts:
                     break
                 raise ContextOverflow(limit, size + limit - 1 - room)

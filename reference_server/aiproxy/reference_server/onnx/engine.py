@@ -56,7 +56,13 @@ class Generator(Protocol):
 class Job:
     """A submitted request; ``cancel`` gives its place back at the next token at the latest."""
 
-    def __init__(self, request: GenerationRequest, deliver: Deliver, since: float, wake: Callable[["Job"], None]) -> None:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        deliver: Deliver,
+        since: float,
+        wake: Callable[["Job"], None],
+    ) -> None:
         self.request: Final = request
         self.deliver: Final = deliver
         self.since: Final = since
@@ -141,22 +147,25 @@ class TextEngine:
                 self._advance(job)
 
     def _next_round(self) -> bool:
-        """Give free places to waiting jobs; sleep while there is nothing to do; False at the end."""
+        """Sleep while there is nothing to do; then say who waited too long; False at the end."""
         with self._changed:
-            while not self._closed:
-                late = self._settle()
-                if late or self._running:
-                    break
+            late = self._settle()
+            while not (late or self._running or self._closed):
                 self._changed.wait()
-            closed = self._closed
-            ended = late if not closed else [*self._running, *self._waiting]
-            load = len(self._running), len(self._waiting)
-            if closed:
-                self._running.clear()
-                self._waiting.clear()
+                late = self._settle()
+            busy = LocalBusy(len(self._running), len(self._waiting))
+            ended = self._drain() if self._closed else []
+        for job in late:
+            _deliver(job, Failed(busy))
         for job in ended:
-            _deliver(job, Failed(EngineClosed() if closed else LocalBusy(*load)))
-        return not closed
+            _deliver(job, Failed(EngineClosed()))
+        return not self._closed
+
+    def _drain(self) -> list[Job]:
+        ended = [*self._running, *self._waiting]
+        self._running.clear()
+        self._waiting.clear()
+        return ended
 
     def _settle(self) -> list[Job]:
         """Drop the cancelled, admit the waiting; return those who have waited too long."""

@@ -9,9 +9,10 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiproxy.reference_server.onnx.engine import TextEngine
 from aiproxy.reference_server.onnx.errors import (
@@ -19,7 +20,7 @@ from aiproxy.reference_server.onnx.errors import (
     ModelUnavailable,
     RequestRefused,
 )
-from aiproxy.reference_server.onnx.generation import Event, Failed, Finished
+from aiproxy.reference_server.onnx.generation import Event, Failed, Finished, Token
 from aiproxy.reference_server.onnx.openai_chat import (
     Body,
     ChunkWriter,
@@ -33,6 +34,9 @@ from aiproxy.reference_server.onnx.openai_chat import (
     text_completion,
 )
 
+if TYPE_CHECKING:  # at run time it is imported when a model is loaded: it needs the onnx extra
+    from aiproxy.reference_server.onnx.text_model import TextModel
+
 log = logging.getLogger(__name__)
 
 TEXT = "text-generation"
@@ -40,19 +44,27 @@ EMBEDDINGS = "embeddings"
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A loaded model and the engine that computes with it."""
+
+    name: str
+    text: "TextModel"
+    engine: TextEngine
+
+
+@dataclass(frozen=True, slots=True)
 class LocalModel:
-    """One configured model; without an engine it cannot run and ``reason`` says why."""
+    """One configured model; ``running`` is None when it cannot run, and ``reason`` says why."""
 
     name: str
     capabilities: tuple[str, ...]
-    context_window: int | None = None
+    context_window: int | None
+    running: Running | None = None
     reason: str | None = None
-    text: Any = None  # a text_model.TextModel, not imported here: it needs the onnx extra
-    engine: TextEngine | None = None
 
     @property
     def available(self) -> bool:
-        return self.engine is not None
+        return self.running is not None
 
 
 class LocalModels:
@@ -93,8 +105,8 @@ class LocalModels:
         envelope = self._envelope("chatcmpl-", model)
         if task.stream:
             writer = ChunkWriter(envelope, task.include_usage)
-            return await self._stream(model, task, writer)
-        return chat_completion(envelope, *await self._whole(model, task))
+            return await streamed(model, task, writer)
+        return chat_completion(envelope, *await whole(model, task))
 
     async def complete(self, body: Body) -> Json | AsyncIterator[Json]:
         """Answer a completions request, as ``chat`` does; the prompt is read as a user message."""
@@ -103,8 +115,8 @@ class LocalModels:
         envelope = self._envelope("cmpl-", model)
         if task.stream:
             writer = CompletionChunkWriter(envelope, task.include_usage)
-            return await self._stream(model, task, writer)
-        return text_completion(envelope, *await self._whole(model, task))
+            return await streamed(model, task, writer)
+        return text_completion(envelope, *await whole(model, task))
 
     async def embed(self, body: Body) -> Json:
         """Refuse an embeddings request: no runtime for local embedding models exists here yet."""
@@ -114,10 +126,10 @@ class LocalModels:
     async def close(self) -> None:
         """End running answers and stop the owner threads."""
         for model in self._models.values():
-            if model.engine is not None:
-                await asyncio.to_thread(model.engine.close)
+            if model.running is not None:
+                await asyncio.to_thread(model.running.engine.close)
 
-    def _ready(self, body: Body, capability: str) -> LocalModel:
+    def _ready(self, body: Body, capability: str) -> Running:
         name = body.get("model")
         if not isinstance(name, str):
             raise RequestRefused("missing_required_parameter", "model must be a string", "model")
@@ -131,70 +143,90 @@ class LocalModels:
                 f"the local model {name} does {can}, not {capability}; choose another model",
                 "model",
             )
-        if model.reason is not None:
-            raise ModelUnavailable(model.reason)
-        return model
+        if model.running is None:
+            raise ModelUnavailable(model.reason or "it is not loaded")
+        return model.running
 
-    def _envelope(self, prefix: str, model: LocalModel) -> Envelope:
+    def _envelope(self, prefix: str, model: Running) -> Envelope:
         return Envelope(
             prefix + self._new_id(), int(self._now()), model.name, model.text.fingerprint
         )
 
-    async def _whole(self, model: LocalModel, task: Task) -> tuple[str, Finished]:
-        texts = []
-        async for event in events(model, task):
-            if isinstance(event, Finished):
-                return "".join(texts), event
-            texts.append(event.text)
-        raise AssertionError("an answer ended without saying so")
 
-    async def _stream(
-        self, model: LocalModel, task: Task, writer: ChunkWriter
-    ) -> AsyncIterator[Json]:
-        source = events(model, task)
-        # Waiting for the first event keeps refusals ahead of the response head.
-        first = await anext(source)
-        return _chunks(first, source, writer)
+class Reader:
+    """Brings the events of one job to the event loop it is made on; submits it, may raise so."""
 
+    def __init__(self, model: Running, task: Task) -> None:
+        loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
 
-async def _chunks(first: Any, source: Any, writer: ChunkWriter) -> AsyncIterator[Json]:
-    try:
-        for chunk in writer.opening():
-            yield chunk
-        event = first
-        while not isinstance(event, Finished):
-            yield writer.piece(event.text)
-            event = await anext(source)
-        for chunk in writer.closing(event):
-            yield chunk
-    finally:
-        await source.aclose()
+        def deliver(event: Event) -> None:
+            loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        self._job = model.engine.submit(task.request, deliver)
+
+    async def next(self) -> Token | Finished:
+        """Wait for the next event; a failure is raised, being given up cancels the job."""
+        try:
+            event = await self._events.get()
+        except asyncio.CancelledError:
+            self._job.cancel()
+            raise
+        if isinstance(event, Failed):
+            raise event.error
+        return event
+
+    def close(self) -> None:
+        self._job.cancel()
 
 
-async def events(model: LocalModel, task: Task) -> Any:
-    """Submit ``task``; yield its tokens, then its end; leaving early cancels the job.
+async def whole(model: Running, task: Task) -> tuple[str, Finished]:
+    """Return the answer's text and its end."""
+    reader, texts = Reader(model, task), []
+    event = await reader.next()
+    while isinstance(event, Token):
+        texts.append(event.text)
+        event = await reader.next()
+    return "".join(texts), event
 
-    Raises:
-        LocalError: it was refused, or failed on the way.
+
+async def streamed(model: Running, task: Task, writer: ChunkWriter) -> "ChunkStream":
+    """Return the answer's chunks once its first event is there.
+
+    So a refusal is raised here, ahead of the response head.
     """
-    assert model.engine is not None  # noqa: S101 - told apart by _ready
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[Event] = asyncio.Queue()
+    reader = Reader(model, task)
+    return ChunkStream(await reader.next(), reader, writer)
 
-    def deliver(event: Event) -> None:
-        loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    job = model.engine.submit(task.request, deliver)
-    try:
-        while True:
-            event = await queue.get()
-            if isinstance(event, Failed):
-                raise event.error
-            yield event
-            if isinstance(event, Finished):
-                return
-    finally:
-        job.cancel()
+class ChunkStream(AsyncIterator[Json]):
+    """The chunks of a streamed answer; ``aclose`` before the end cancels the job."""
+
+    def __init__(self, first: Token | Finished, reader: Reader, writer: ChunkWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._over = False
+        self._ready = deque(writer.opening())
+        self._take(first)
+
+    async def __anext__(self) -> Json:
+        if not self._ready:
+            if self._over:
+                raise StopAsyncIteration
+            self._take(await self._reader.next())
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        self._over = True
+        self._ready.clear()
+        self._reader.close()
+
+    def _take(self, event: Token | Finished) -> None:
+        if isinstance(event, Finished):
+            self._over = True
+            self._ready.extend(self._writer.closing(event))
+        else:
+            self._ready.append(self._writer.piece(event.text))
 
 
 def load_model(model: Mapping[str, Any], provider: Mapping[str, Any]) -> LocalModel:
@@ -205,17 +237,18 @@ def load_model(model: Mapping[str, Any], provider: Mapping[str, Any]) -> LocalMo
     except ModelUnavailable as unavailable:
         cause = unavailable.__cause__
         log.warning("local model %s is unavailable: %s (%r)", name, unavailable.reason, cause)
-        return LocalModel(name, capabilities, model.get("context_window"), unavailable.reason)
+        window = model.get("context_window")
+        return LocalModel(name, capabilities, window, reason=unavailable.reason)
     limits = {
         "max_queue": provider.get("max_queue"),
         "max_queue_wait_s": provider.get("max_queue_wait"),
         "max_concurrency": provider.get("max_concurrency"),
     }
     engine = TextEngine(text, **{key: value for key, value in limits.items() if value is not None})
-    return LocalModel(name, capabilities, text.context_window, None, text, engine)
+    return LocalModel(name, capabilities, text.context_window, Running(name, text, engine))
 
 
-def load_text(model: Mapping[str, Any], capabilities: tuple[str, ...]) -> Any:
+def load_text(model: Mapping[str, Any], capabilities: tuple[str, ...]) -> "TextModel":
     """Return the ``TextModel`` of one entry of ``models``.
 
     Raises:

@@ -77,9 +77,7 @@ def read_chat(body: Body, usual: Sampling) -> Task:
         raise refused("messages", "a non-empty list of messages", body)
     read = tuple(read_message(message, f"messages[{at}]") for at, message in enumerate(messages))
     if not any(message.role == "user" for message in read):
-        raise RequestRefused(
-            "invalid_value", "messages holds no user message; add one", "messages"
-        )
+        raise RequestRefused("invalid_value", "messages holds no user message; add one", "messages")
     return _task(body, read, usual, limits=("max_completion_tokens", "max_tokens"))
 
 

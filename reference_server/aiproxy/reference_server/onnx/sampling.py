@@ -22,10 +22,8 @@ class Sampler:
         scores = logits.astype(np.float64)
         scores[self._forbidden] = -np.inf
         self._penalise(scores)
-        if self._sampling.temperature == 0:
-            token = int(scores.argmax())
-        else:
-            token = int(self._draw(scores))
+        greedy = self._sampling.temperature == 0
+        token = int(scores.argmax()) if greedy else self._draw(scores)
         self._said[token] = self._said.get(token, 0) + 1
         return token
 

@@ -51,7 +51,9 @@ class TextModel:
     cache: tuple[tuple[str, tuple[int, int, int, int]], ...]
 
     @classmethod
-    def load(cls, path: str, *, tokenizer: str | None = None, context: int | None = None) -> "TextModel":
+    def load(
+        cls, path: str, *, tokenizer: str | None = None, context: int | None = None
+    ) -> "TextModel":
         """Return the model of a folder, of a bare ``.onnx`` file with the rest beside it, or
         ``builtin:demo``. ``tokenizer`` is another place of tokenizer.json, ``context`` a smaller
         window than the model's own.

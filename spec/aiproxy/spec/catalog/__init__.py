@@ -45,6 +45,7 @@ class Preset:
     free: bool
     probe: str | None
     quirks: frozenset[str]
+    starter_models: tuple[str, ...]
 
     def url(self, endpoint: str | None, credentials: Mapping[str, Any]) -> str:
         """Return the base URL to call, without a trailing slash.
@@ -110,6 +111,7 @@ def _preset(name: str, row: Mapping[str, Any]) -> Preset:
         free=row.get("free", False),
         probe=row.get("probe"),
         quirks=frozenset(row.get("quirks", ())),
+        starter_models=tuple(row.get("starter_models", ())),
     )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiproxy.middleware.config_nodes import Node, Path
-from aiproxy.middleware.config_shape import Shape
+from aiproxy.middleware.config.nodes import Node, Path
+from aiproxy.middleware.config.shape import Shape
 from aiproxy.spec import Fault, Invalid, checker, validate
 from aiproxy.spec.faults import dotted, either
 

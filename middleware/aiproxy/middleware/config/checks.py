@@ -9,22 +9,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from aiproxy.middleware.config_faults import suggestion
-from aiproxy.middleware.config_findings import (
+from aiproxy.middleware.config.faults import suggestion
+from aiproxy.middleware.config.findings import (
     Findings,
     address_fault,
     is_loopback,
     parse_url,
     split_address,
 )
-from aiproxy.middleware.config_nodes import Path
-from aiproxy.middleware.config_providers import check_providers
-from aiproxy.middleware.config_shape import config_shape, literal_secrets
+from aiproxy.middleware.config.nodes import Path
+from aiproxy.middleware.config.providers import check_providers
+from aiproxy.middleware.config.shape import config_shape, literal_secrets
 from aiproxy.spec.catalog import presets
 
 _SHORTEST_KEY: Final = 16  # characters (AIP-CFG-104)
 _MESH: Final = "mesh_peer"
-_EQUAL_GLOB: Final = re.compile(r"==\s*('[^']*\*[^']*'|\"[^\"]*\*[^\"]*\")")
 _STATE: Final = ("redis", "rediss", "valkey", "valkeys")
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
@@ -234,8 +233,6 @@ def _rules(path: Path, rules: Iterable[Mapping[str, Any]], findings: Findings) -
         elif not ("if" in rule and "then" in rule):
             missing = "then" if "if" in rule else "if"
             findings.refuse((*here, missing), f"found nothing, expected {missing}: a rule has both")
-        if _EQUAL_GLOB.search(rule.get("if", "")):
-            findings.warn((*here, "if"), "== with * is read as matches; write matches")
 
 
 def _budget(budget: Mapping[str, Any], findings: Findings) -> None:

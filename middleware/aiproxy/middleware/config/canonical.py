@@ -7,7 +7,7 @@ values: what a key's absence means when other keys decide it.
 
 from typing import Any, Final
 
-from aiproxy.middleware.config_nodes import Node, Path
+from aiproxy.middleware.config.nodes import Node, Path
 from aiproxy.spec.catalog import presets
 
 _BARE_POLICY: Final = "unnamed"

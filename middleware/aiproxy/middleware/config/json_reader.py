@@ -11,7 +11,7 @@ from collections.abc import Callable
 from json import decoder
 from typing import Final, NoReturn
 
-from aiproxy.middleware.config_nodes import (
+from aiproxy.middleware.config.nodes import (
     DEEPEST,
     MOST_NODES,
     NO_KEYS,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
-from aiproxy.middleware.config_nodes import Node, Path
+from aiproxy.middleware.config.nodes import Node, Path
 
 
 @dataclass(frozen=True, slots=True)

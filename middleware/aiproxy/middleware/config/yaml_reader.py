@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from aiproxy.middleware.config_nodes import (
+from aiproxy.middleware.config.nodes import (
     DEEPEST,
     MOST_NODES,
     NO_KEYS,

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Final, TypeAlias
 
-from aiproxy.middleware.config_canonical import resolve, rewrite
-from aiproxy.middleware.config_checks import check, insecure_public_bind
-from aiproxy.middleware.config_expand import Lookup, expand
-from aiproxy.middleware.config_faults import Broken, breaches
-from aiproxy.middleware.config_findings import Finding, Findings
-from aiproxy.middleware.config_json import read_json
-from aiproxy.middleware.config_nodes import (
+from aiproxy.middleware.config.canonical import resolve, rewrite
+from aiproxy.middleware.config.checks import check, insecure_public_bind
+from aiproxy.middleware.config.expand import Lookup, expand
+from aiproxy.middleware.config.faults import Broken, breaches
+from aiproxy.middleware.config.findings import Finding, Findings
+from aiproxy.middleware.config.json_reader import read_json
+from aiproxy.middleware.config.nodes import (
     ConfigInvalid,
     Node,
     Path,
@@ -26,8 +26,8 @@ from aiproxy.middleware.config_nodes import (
     Unreadable,
     from_mapping,
 )
-from aiproxy.middleware.config_shape import config_shape, fill, masked
-from aiproxy.middleware.config_yaml import read_yaml
+from aiproxy.middleware.config.shape import config_shape, fill, masked
+from aiproxy.middleware.config.yaml_reader import read_yaml
 from aiproxy.spec.faults import dotted
 
 __all__ = [
@@ -130,6 +130,7 @@ def load_config(
     check(values, further)
     findings.found += [one for one in further.found if not pruned.caused(one.path)]
     if not pruned.problems and all(one.warning for one in findings.found):
+        findings.found += _policies(values, lenient)
         for validator in validators:
             findings.found += validator(values)
     problems = [Problem(name, *place, key, message) for place, key, message in pruned.problems]
@@ -138,6 +139,15 @@ def load_config(
         raise ConfigInvalid(sorted(problems, key=lambda one: (one.line, one.column)))
     warnings = tuple(_problem(name, root, one) for one in findings.found if one.warning)
     return Config(values, name, warnings, (), root)
+
+
+def _policies(values: Mapping[str, Any], lenient: bool) -> list[Finding]:
+    """Compile the routing policies to find their faults; without any, their parser is not loaded."""
+    if not values["routing"]["policies"]:
+        return []
+    from aiproxy.middleware.routing.rules import policy_findings
+
+    return policy_findings(values, lenient=lenient)
 
 
 class _Pruned:

@@ -6,10 +6,10 @@ Disabled providers are not checked: they may be unfinished.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiproxy.middleware.config_faults import suggestion
-from aiproxy.middleware.config_findings import Findings, is_loopback, parse_url
-from aiproxy.middleware.config_nodes import Path
-from aiproxy.middleware.config_shape import config_shape
+from aiproxy.middleware.config.faults import suggestion
+from aiproxy.middleware.config.findings import Findings, is_loopback, parse_url
+from aiproxy.middleware.config.nodes import Path
+from aiproxy.middleware.config.shape import config_shape
 from aiproxy.spec.catalog import Preset, presets
 
 _UNAVAILABLE: Final = ("pytorch", "golearn")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from aiproxy.middleware.config_nodes import Node, Path
+from aiproxy.middleware.config.nodes import Node, Path
 
 Lookup: TypeAlias = Callable[[str], str | None]
 Fault: TypeAlias = tuple[Path, str]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from aiproxy.middleware.config_expand import Provenance
-from aiproxy.middleware.config_nodes import Node, Path
-from aiproxy.middleware.quantities import parse_duration, parse_size
+from aiproxy.middleware.config.expand import Provenance
+from aiproxy.middleware.config.nodes import Node, Path
+from aiproxy.middleware.config.quantities import parse_duration, parse_size
 from aiproxy.spec import schema
 
 _READ: Final[Mapping[str, Callable[[str], object]]] = {

@@ -1,0 +1,103 @@
+"""What a request must pass before it is understood: an id, a caller, a JSON body."""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from hmac import compare_digest
+from re import compile as compile_pattern
+from typing import Any, Final
+
+import orjson
+
+from aiproxy.middleware.effects import Headers
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.gateway import Gateway
+from aiproxy.middleware.preferences import Preferences
+
+_REQUEST_ID: Final = compile_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def request_id(headers: Headers, new_id: Callable[[], str]) -> str:
+    """The client's ``X-Request-ID`` when it is well formed, else a new one (AIP-API-037)."""
+    for name, value in headers:
+        if name == "x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value
+    return f"req_{new_id()}"
+
+
+def read_json(raw: bytes) -> dict[str, Any]:
+    """The body as an object.
+
+    Raises:
+        ProxyError: 400 ``invalid_json`` or ``invalid_type``.
+    """
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as fault:
+        raise ProxyError(
+            "invalid_json",
+            f"The body is not valid JSON (line {fault.lineno}, column {fault.colno}).",
+        ) from None
+    if not isinstance(body, dict):
+        raise ProxyError("invalid_type", "The body must be a JSON object.", param="body")
+    return body
+
+
+def responses_mode(body: Mapping[str, Any]) -> str:
+    """``messages`` is the draft's shape, ``input`` the genuine one (XAI-COMPAT-015)."""
+    drafted, genuine = body.get("messages") is not None, body.get("input") is not None
+    if drafted and genuine:
+        raise ProxyError(
+            "invalid_value", "Send either input or messages, not both.", param="messages"
+        )
+    if not drafted and not genuine and "prompt" not in body:
+        raise ProxyError(
+            "missing_required_parameter",
+            "Missing input (or messages, for the shape of the draft).",
+            param="input",
+        )
+    return "draft" if drafted else "responses"
+
+
+def authenticate(gateway: Gateway, headers: Headers) -> str | None:
+    """The name of the caller's key, or ``None`` where keys are off (AIP-CFG-100, 101).
+
+    Raises:
+        ProxyError: 401 ``invalid_api_key``.
+    """
+    keys = gateway.settings.keys
+    if keys is None:
+        return None
+    given = next((value for name, value in headers if name == "authorization"), "")
+    scheme, _, token = given.partition(" ")
+    digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+    found = None
+    for key in keys:
+        if compare_digest(key.digest, digest):
+            found = key
+    if found is None or scheme.lower() != "bearer":
+        raise ProxyError(
+            "invalid_api_key",
+            "Missing or unknown API key; send it as Authorization: Bearer <key>.",
+            headers=(("www-authenticate", 'Bearer realm="aiproxy"'),),
+        )
+    return found.name
+
+
+def permit_model(gateway: Gateway, owner: str | None, model: str) -> None:
+    """403 ``model_not_permitted`` where a key is limited to some models."""
+    for key in gateway.settings.keys or ():
+        if key.name == owner and key.models is not None and model not in key.models:
+            raise ProxyError(
+                "model_not_permitted", "This key may not use this model.", param="model"
+            )
+
+
+def refuse_missing_history(preferences: Preferences) -> None:
+    """No conversation store is kept: what would need one is refused, never guessed."""
+    if preferences.merge_branches:
+        raise ProxyError(
+            "workflow_branch_not_found",
+            "This router keeps no conversation state, so there are no branches to merge; "
+            "send the whole history in the request.",
+            param="X-AI-Merge-Branches",
+        )

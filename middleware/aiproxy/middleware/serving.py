@@ -1,0 +1,178 @@
+"""One request while it is being served: what its attempts share.
+
+The clock and the deadline, the record that is filled as attempts come and go, and how an answer
+is named and headed for the client.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from aiproxy.middleware.decision import Attempt, Decision
+from aiproxy.middleware.dialects.canonical import Envelope, Usage
+from aiproxy.middleware.disclosure import response_headers
+from aiproxy.middleware.effects import Answer, Effect, Headers, Outcome
+from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.intent import Intent
+from aiproxy.middleware.outcome import MODEL_NOT_FOUND, Fault
+from aiproxy.middleware.predict import NativeRequest
+from aiproxy.middleware.registry import Model
+
+#: Part of an exchange: yields effects, is told outcomes.
+Steps: TypeAlias = Generator[Effect, Outcome, Any]
+
+JSON: Final = ("content-type", "application/json")
+#: Of one connection or one coding of the body; never copied from one message to another.
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "content-encoding",
+        "accept-encoding",
+        "expect",
+        "host",
+    }
+)
+#: Response headers that are ours to set, whoever answered.
+_OURS: Final = frozenset({"content-type", "x-request-id", "cache-control", "date", "server"})
+#: Less than this is no time to call anybody.
+_LEAST_S: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The body of a request: its ``endpoint`` kind, parsed and as received. ``native`` is set for
+    a predict request, whose ``body`` and ``raw`` are the chat or embeddings request it became."""
+
+    endpoint: str
+    body: dict[str, Any]
+    raw: bytes
+    native: NativeRequest | None = None
+
+
+@dataclass(slots=True)
+class Serving:
+    """``deadline`` is in seconds of the runtime's clock. ``committed``: the client has the head of
+    a stream. ``delivered``: it has the whole answer, and what follows concerns only us."""
+
+    gateway: Gateway
+    inbound: Inbound
+    decision: Decision
+    intent: Intent
+    asked: Asked
+    deadline: float
+    committed: bool = False
+    delivered: bool = False
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self.gateway.runtime.now()
+
+    def elapsed_ms(self) -> float:
+        return (self.gateway.runtime.now() - self.decision.started) * 1000
+
+    def time_left(self) -> float:
+        return max(0.0, self.deadline - self.gateway.runtime.now())
+
+    def too_late(self) -> bool:
+        """Whether the deadline of the whole request has passed, or is about to."""
+        return self.time_left() < _LEAST_S
+
+    # --- the record ------------------------------------------------------------------------------
+
+    def succeeded(self, attempt: Attempt, *, first_byte_ms: float | None = None) -> None:
+        """The attempt gave a whole answer; times count from its start."""
+        now = self.gateway.runtime.now()
+        total = (now - self.decision.started) * 1000 - attempt.started_ms
+        attempt.outcome = "ok"
+        attempt.latency_ms = total
+        model = attempt.model
+        model.track.succeeded(now, total, total if first_byte_ms is None else first_byte_ms)
+        model.provider.track.recovered(now)
+        self.decision.served = attempt
+        self.decision.latency_ms = self.elapsed_ms()
+
+    def failed(self, attempt: Attempt, fault: Fault) -> None:
+        """The attempt gave none, or broke off; health hears of what is the provider's doing."""
+        attempt.outcome, attempt.error = "failed", fault.reason
+        model = attempt.model
+        if not fault.counts:
+            return
+        if fault.code == MODEL_NOT_FOUND and model.track is model.provider.track:
+            return  # a provider without a model list was asked for a name it does not know
+        runtime = self.gateway.runtime
+        self.gateway.registry.failed(
+            model,
+            runtime.now(),
+            runtime.jitter,
+            fault.retry_after_s,
+            whole_provider=fault.whole_provider and model.track is not model.provider.track,
+        )
+
+    def settle(self, attempt: Attempt, usage: Usage | None, output_bytes: int) -> None:
+        """Usage and cost of an attempt; without a report both are estimated and say so."""
+        decision, intent = self.decision, self.intent
+        estimated = usage is None
+        if usage is None:
+            output = 0 if "embeddings" in intent.needs else max(1, output_bytes // 4)
+            if intent.stream:
+                output = max(1, output // 8)  # a frame's envelope is many times its text
+            usage = Usage(input=intent.prompt_tokens, output=output)
+        attempt.usage = usage
+        price = attempt.model.price
+        attempt.cost = None if price is None else price.cost(usage.input, usage.output)
+        decision.usage, decision.usage_estimated = usage, estimated
+        decision.cost = attempt.cost
+        limit = intent.constraints.cost_limit
+        decision.over_limit = (
+            limit is not None and attempt.cost is not None and attempt.cost > limit
+        )
+
+    # --- the answer ------------------------------------------------------------------------------
+
+    def public_model(self, model: Model) -> str:
+        """``auto`` is echoed; otherwise the public name of the model that really served."""
+        return self.intent.model if self.intent.model_auto else model.name
+
+    def envelope(self, model: Model) -> Envelope:
+        """The identity of an answer that is written anew."""
+        prefix = "chatcmpl-" if self.intent.endpoint == "chat" else "resp_"
+        body = self.asked.body
+        options = body.get("stream_options")
+        return Envelope(
+            id=prefix + self.decision.id.replace("req_", "", 1),
+            created=self.decision.created,
+            model=self.public_model(model),
+            request=body,
+            include_usage=isinstance(options, Mapping) and options.get("include_usage") is True,
+            completed_at=lambda: int(self.gateway.runtime.wall()),
+        )
+
+    def reply_headers(self, model: Model, answer: Answer, *base: tuple[str, str]) -> Headers:
+        """The head of an answer: ours, and of the provider's only what may pass.
+
+        The wrapped application is the service the client called, so its headers (cookies too)
+        stand; another provider's pass by ``relay_headers`` alone.
+        """
+        found = [*base, ("x-request-id", self.decision.id)]
+        provider = model.provider
+        if provider.transport == "app":
+            found += [row for row in answer.headers if _may_pass(row[0])]
+        elif provider.relay_headers:
+            allowed = provider.relay_headers
+            found += [row for row in answer.headers if row[0] in allowed and _may_pass(row[0])]
+        found += response_headers(self.decision, self.gateway.settings)
+        return tuple(found)
+
+
+def _may_pass(name: str) -> bool:
+    return not (name in HOP_BY_HOP or name in _OURS or name.startswith("x-ai-"))

@@ -1,0 +1,147 @@
+"""The embedded default: what ``aiproxy serve`` runs without a configuration, a key or a network.
+
+The bundled demo model answers; a cloud provider joins when its usual environment variable is set;
+a local server (Ollama, LM Studio, vLLM, LocalAI) joins when it answers a short probe on its usual
+loopback port, with the models it lists. Nothing else is contacted.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+import urllib3
+
+from aiproxy.middleware import load_config
+from aiproxy.middleware.config import Config
+from aiproxy.spec.catalog import Preset, presets
+
+DEMO_MODEL: Final = "aiproxy-demo"
+#: Seconds a loopback server has to answer; it is on this machine or it is not there.
+PROBE_S: Final = 0.25
+_MOST_MODELS: Final = 200
+#: The demo model knows one subject; anything else that is configured is a better answer.
+_DEMO: Final = {
+    "type": "local",
+    "priority": 1000,
+    "models": [
+        {
+            "name": DEMO_MODEL,
+            "path": "builtin:demo",
+            "runtime": "onnx",
+            "capabilities": ["text-generation"],
+            "cost_per_1k_tokens": 0.0,
+            "quality": 0.05,
+            "quality_source": "declared: a demonstration model that knows AIProxy alone",
+            "owned_by": "aiproxy",
+        }
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One line of the start-up banner: what it is, whether it is used, and what it would need."""
+
+    name: str
+    used: bool
+    detail: str
+
+
+def embedded_config(env: Mapping[str, str] | None = None, *, probe: bool = True) -> Config:
+    """Return the embedded default for this environment; see ``discover`` for what was found."""
+    config, _ = discover(env, probe=probe)
+    return config
+
+
+def discover(
+    env: Mapping[str, str] | None = None, *, probe: bool = True
+) -> tuple[Config, tuple[Found, ...]]:
+    """Return the embedded configuration and a line about each provider it knows of."""
+    environment = os.environ if env is None else env
+    providers: dict[str, Any] = {}
+    found: list[Found] = []
+    for preset in presets().values():
+        if preset.transport != "http" or preset.local or not preset.starter_models:
+            continue
+        entry, line = _cloud(preset, environment)
+        found.append(line)
+        if entry is not None:
+            providers[preset.name] = entry
+    if probe:
+        for name, entry, line in _local_servers():
+            found.append(line)
+            if entry is not None:
+                providers[name] = entry
+    if find_spec("onnxruntime") is not None and find_spec("tokenizers") is not None:
+        providers["local"] = _DEMO
+        found.append(Found("local", True, f"the bundled demo model {DEMO_MODEL}, on the CPU"))
+    else:
+        found.append(Found("local", False, "needs pip install 'aiproxy[onnx]'"))
+    values = {
+        "node": {"id": "embedded"},
+        "routing": {"scope": "all", "strategy": "availability"},
+        "providers": providers,
+    }
+    return load_config(values, env=environment), tuple(found)
+
+
+def _cloud(preset: Preset, env: Mapping[str, str]) -> tuple[dict[str, Any] | None, Found]:
+    credentials: dict[str, str] = {}
+    missing: list[str] = []
+    for key in preset.required:
+        names = preset.environment.get(key, ())
+        name = next((n for n in names if env.get(n)), None)
+        if name is None:
+            missing.append(names[0] if names else key)
+        else:
+            credentials[key] = "${" + name + "}"
+    if missing:
+        return None, Found(preset.name, False, "needs " + " and ".join(missing))
+    models = [{"name": model} for model in preset.starter_models]
+    entry = {"type": preset.name, "priority": 10, "credentials": credentials, "models": models}
+    return entry, Found(preset.name, True, ", ".join(preset.starter_models))
+
+
+def _local_servers() -> list[tuple[str, dict[str, Any] | None, Found]]:
+    known = [p for p in presets().values() if p.local and p.probe is not None]
+    with ThreadPoolExecutor(max_workers=max(1, len(known))) as pool:
+        return list(pool.map(_local_server, known))
+
+
+def _local_server(preset: Preset) -> tuple[str, dict[str, Any] | None, Found]:
+    probe = preset.probe or ""
+    names = _listed_models(probe)
+    where = urlsplit(probe).netloc
+    if not names:
+        return preset.name, None, Found(preset.name, False, f"nothing answers at {where}")
+    entry = {
+        "type": preset.name,
+        "priority": 100,
+        "endpoint": f"http://{where}",
+        "models": [{"name": name} for name in names],
+    }
+    return preset.name, entry, Found(preset.name, True, f"{len(names)} models at {where}")
+
+
+def _listed_models(probe: str) -> list[str]:
+    """The model ids a server on this machine lists; empty when none answers in time."""
+    try:
+        with urllib3.PoolManager(retries=False) as pool:
+            reply = pool.request("GET", probe, timeout=PROBE_S, redirect=False)
+        document = orjson.loads(reply.data) if reply.status == 200 else None
+    except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError, OSError):
+        return []
+    if not isinstance(document, dict):
+        return []
+    rows = document.get("data") or document.get("models") or []
+    if reply.headers.get("x-request-id", "").startswith("req_"):
+        return []  # another server of this kind, or ourselves: not a model runtime
+    names = [
+        row.get("id") or row.get("name") for row in rows[:_MOST_MODELS] if isinstance(row, dict)
+    ]
+    return [name for name in names if isinstance(name, str) and name]

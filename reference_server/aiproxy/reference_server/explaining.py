@@ -1,0 +1,61 @@
+"""``aiproxy explain``: the decision a request would get, with no provider called."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from aiproxy.middleware import Gateway, load_config
+from aiproxy.middleware.exchange import Exchange
+from aiproxy.middleware.gateway import Inbound
+from aiproxy.reference_server.app import BASE
+from aiproxy.reference_server.embedded import embedded_config
+
+
+class Unusable(ValueError):
+    """The command line does not describe a request."""
+
+
+def explain_request(
+    path: str | None, headers: Sequence[str], endpoint: str | None, raw: bytes
+) -> dict[str, Any]:
+    """Return the decision record (schema ``decision``) without attempts.
+
+    The request is taken as authenticated: explain is the operator's own question. Local models are
+    taken as loadable; nothing is loaded.
+
+    Raises:
+        ConfigInvalid: a bad configuration file.
+        Unusable: a header that is not ``Name: value``, or an endpoint that is not served.
+    """
+    config = load_config(path, base=BASE) if path is not None else embedded_config()
+    gateway = Gateway(config, wrapped_app=False, scope="all")
+    where = endpoint or _endpoint_of(raw)
+    kind = gateway.settings.endpoints.get(where)
+    if kind is None:
+        served = ", ".join(gateway.settings.endpoints)
+        raise Unusable(f"--endpoint {where}: not served here; expected one of {served}")
+    exchange = Exchange(gateway, Inbound(where, kind, tuple(map(_pair, headers)), raw))
+    return exchange.explain(trusted=True).record()
+
+
+def _pair(header: str) -> tuple[str, str]:
+    name, colon, value = header.partition(":")
+    if not colon or not name.strip():
+        raise Unusable(f"--header {header!r}: expected 'Name: value'")
+    return name.strip().lower(), value.strip()
+
+
+def _endpoint_of(raw: bytes) -> str:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return "/v1/chat/completions"
+    if isinstance(body, dict):
+        if "messages" in body:
+            return "/v1/chat/completions"
+        if "prompt" in body:
+            return "/v1/completions"
+        if "input" in body:
+            return "/v1/responses"
+    return "/v1/chat/completions"

@@ -1,0 +1,120 @@
+"""The local models over the OpenAI API: what a plain single-provider server has.
+
+These routes are reached through the middleware, which sends them what is routed to a local model.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import falcon
+import falcon.asgi
+import orjson
+
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.exchange import read_json
+from aiproxy.reference_server.onnx.local_models import LocalModels
+
+
+class _Events:
+    """A stream of chunks as server-sent events; Falcon calls ``close`` however it ends."""
+
+    def __init__(self, chunks: AsyncIterator[Any]) -> None:
+        self._chunks = chunks
+        self._done = False
+
+    def __aiter__(self) -> "_Events":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._done = True
+            return b"data: [DONE]\n\n"
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+    async def close(self) -> None:
+        closing = getattr(self._chunks, "aclose", None)
+        if closing is not None:
+            await closing()
+
+
+class _Generating:
+    """A POST that a local model answers whole or as a stream."""
+
+    def __init__(self, answer: Callable[[Any], Awaitable[Any]]) -> None:
+        self._answer = answer
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        answer = await self._answer(read_json(await req.stream.read()))
+        if isinstance(answer, dict):
+            resp.content_type = falcon.MEDIA_JSON
+            resp.data = orjson.dumps(answer)
+        else:
+            resp.content_type = "text/event-stream"
+            resp.set_header("cache-control", "no-cache")
+            resp.stream = _Events(answer)
+
+
+class Chat(_Generating):
+    """``POST /v1/chat/completions``."""
+
+    def __init__(self, local: LocalModels) -> None:
+        super().__init__(local.chat)
+
+
+class Completions(_Generating):
+    """``POST /v1/completions``."""
+
+    def __init__(self, local: LocalModels) -> None:
+        super().__init__(local.complete)
+
+
+class Embeddings(_Generating):
+    """``POST /v1/embeddings``."""
+
+    def __init__(self, local: LocalModels) -> None:
+        super().__init__(local.embed)
+
+
+class NotLocal:
+    """An endpoint only the middleware serves; the route exists for 405 and its Allow header."""
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        raise ProxyError("not_found", "This endpoint is switched off here.")
+
+
+class Models:
+    """``GET /v1/models`` of the local models alone."""
+
+    def __init__(self, local: LocalModels) -> None:
+        self._local = local
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = orjson.dumps(
+            {"object": "list", "data": [entry(m.name) for m in self._local.models if m.available]}
+        )
+
+
+class Model:
+    """``GET /v1/models/{id}`` of the local models alone."""
+
+    def __init__(self, local: LocalModels) -> None:
+        self._local = local
+
+    async def on_get(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str
+    ) -> None:
+        if not any(m.name == name and m.available for m in self._local.models):
+            raise ProxyError("model_not_found", "No local model has this name.", param="model")
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = orjson.dumps(entry(name))
+
+
+def entry(name: str) -> dict[str, Any]:
+    from aiproxy.middleware.gateway import MODEL_CREATED
+
+    return {"id": name, "object": "model", "created": MODEL_CREATED, "owned_by": "local"}

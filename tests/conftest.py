@@ -1,0 +1,56 @@
+"""What every test folder may use: scripted upstreams and the two mounts on real sockets."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _fakes() -> Iterator[Any]:
+    from mounts import Fakes
+
+    made = Fakes()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def fakes(_fakes: Any) -> Any:
+    """Upstreams by name (``fakes.a``), silent and unscripted at the start of each test."""
+    _fakes.reset()
+    return _fakes
+
+
+@pytest.fixture(scope="session")
+def asgi_server() -> Iterator[Any]:
+    from mounts import AsgiServer
+
+    made = AsgiServer()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def wsgi_server() -> Iterator[Any]:
+    from mounts import WsgiServer
+
+    made = WsgiServer()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=["asgi", "wsgi"])
+def server(request: pytest.FixtureRequest) -> Any:
+    """The running server of each mount kind."""
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture
+def mount(server: Any) -> Iterator[Callable[..., Any]]:
+    """``mount(config)`` serves a host application behind the middleware; see ``mounts.Mount``."""
+    from mounts import mounted
+
+    with ExitStack() as stack:
+        yield lambda config, **options: stack.enter_context(mounted(server, config, **options))
