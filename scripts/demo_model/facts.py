@@ -2,7 +2,7 @@
 
 Header, configuration, error and provider facts are read from ``aiproxy.spec``; the few that the
 schemas do not hold (commands, how to mount, levels) are written here. ``subjects`` are names a
-template can be filled with; ``direct`` are whole questions. The last quarter of ``direct`` questions
+template can be filled with; ``direct`` are whole questions. The last fifth of ``direct`` questions
 and the held-out templates of ``phrasings.py`` never reach the training data.
 """
 
@@ -16,61 +16,6 @@ import yaml
 from aiproxy.spec import HEADERS, HeaderField, schema
 
 LONGEST_ANSWER: Final = 330  # characters; about 70 tokens
-
-ERRORS: Final[Mapping[str, tuple[str, str]]] = {
-    "invalid_json": ("400", "the body is not valid JSON"),
-    "missing_required_parameter": ("400", "a required body field is absent; param names it"),
-    "invalid_type": ("400", "a body field has the wrong JSON type"),
-    "invalid_value": ("400", "a body field has a value outside its range or set"),
-    "unsupported_parameter": ("400", "a body field is not supported by this endpoint"),
-    "unsupported_capability": ("400", "what is asked can never be done by this endpoint or model"),
-    "context_length_exceeded": ("400", "the prompt is longer than the model's context window"),
-    "invalid_header_value": ("400", "an X-AI header has a bad value; param names the header"),
-    "invalid_header_combination": ("400", "two X-AI headers contradict each other"),
-    "workflow_branch_ambiguous": (
-        "400",
-        "a branch name fits several parents; send X-AI-Parent-Conversation",
-    ),
-    "invalid_api_key": ("401", "your own key to the proxy is missing or wrong"),
-    "insufficient_scope": ("403", "your key lacks the scope for this call"),
-    "model_not_permitted": ("403", "your key may not use this model"),
-    "not_found": ("404", "there is nothing at this path"),
-    "model_not_found": ("404", "no provider serves a model of this name; see GET /v1/models"),
-    "conversation_not_found": ("404", "the conversation is unknown or belongs to somebody else"),
-    "workflow_branch_not_found": ("404", "no branch of this name belongs to you"),
-    "method_not_allowed": ("405", "the path answers other methods; see the Allow header"),
-    "request_timeout": ("408", "the request did not arrive completely within server.read_timeout"),
-    "request_too_large": ("413", "the body is larger than server.max_request_size"),
-    "unsupported_media_type": ("415", "the body must be application/json"),
-    "header_too_large": ("431", "an X-AI header value is longer than 2048 octets"),
-    "workflow_branch_incomplete": (
-        "409",
-        "a branch to be merged has not finished; try again later",
-    ),
-    "idempotency_conflict": ("409", "the Idempotency-Key was used with another body"),
-    "no_eligible_provider": (
-        "422",
-        "no provider can ever meet the constraints; param names the blocking one",
-    ),
-    "unsupported_security_requirement": ("422", "no provider attests that security label"),
-    "unknown_data_classification": ("422", "the data class is not in security.classes"),
-    "rate_limit_exceeded": ("429", "too many requests; wait for Retry-After"),
-    "budget_exceeded": ("429", "a spending limit is used up until the next period"),
-    "internal_error": ("500", "a fault of ours; quote the x-request-id"),
-    "all_providers_failed": ("502", "every attempt failed; the decision record lists them"),
-    "upstream_invalid_response": ("502", "a provider's answer could not be read"),
-    "upstream_auth_failed": ("502", "a provider refused our credentials; check its api_key"),
-    "format_adaptation_failed": ("502", "the answer did not match the requested response format"),
-    "no_healthy_provider": ("503", "suitable providers exist but none is healthy now"),
-    "provider_overloaded": ("503", "the provider is busy; try again after Retry-After"),
-    "failover_required": ("503", "the policy is manual: pick one of the alternatives named"),
-    "upstream_timeout": ("504", "no provider answered within the deadline"),
-    "mesh_loop_detected": ("508", "the request passed through too many nodes"),
-    "stream_interrupted": (
-        "in the stream",
-        "a stream broke after content was sent; no [DONE] follows",
-    ),
-}
 
 VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "X-AI-Routing-Strategy": {
@@ -192,6 +137,29 @@ PURPOSES: Final[Mapping[str, tuple[str, ...]]] = {
         "see if another provider had to step in",
     ),
 }
+# What a header is about, in nouns.
+TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
+    "X-AI-Max-Latency": ("latency", "speed", "response time", "fast answers"),
+    "X-AI-Cost-Limit": ("cost", "price", "money", "the cost of a request"),
+    "X-AI-Quality-Threshold": ("quality", "model quality", "minimum quality"),
+    "X-AI-Provider-Pool": ("allowed providers", "the choice of providers"),
+    "X-AI-Routing-Strategy": ("the strategy", "what is optimised"),
+    "X-AI-Task-Hint": ("the task type", "the kind of task"),
+    "X-AI-Tool-Categories": ("tools", "kinds of tools"),
+    "X-AI-Reasoning-Preference": ("reasoning", "thinking models"),
+    "X-AI-Failover-Policy": ("failover", "failing providers", "retries at other providers"),
+    "X-AI-Multi-Provider": ("the master switch", "orchestration"),
+    "X-AI-Security-Requirements": ("hipaa", "compliance", "security labels"),
+    "X-AI-Data-Classification": ("the class of data", "sensitive data"),
+    "X-AI-Conversation-ID": ("conversations", "the conversation"),
+    "X-AI-Workflow-Step": ("workflow steps",),
+    "X-AI-Workflow-Branch": ("branches",),
+    "X-AI-Merge-Branches": ("merging", "merged branches"),
+    "X-AI-Provider-Used": ("the provider that answered",),
+    "X-AI-Model-Mapped": ("the model really used",),
+    "X-AI-Selection-Confidence": ("confidence",),
+    "X-AI-Alternatives-Considered": ("rejected candidates",),
+}
 LEVELS: Final = {
     1: "Level 1, Basic: an HTTP server with one provider and the OpenAI-compatible API.",
     2: "Level 2, Multi-Provider: several providers, basic routing and failover.",
@@ -232,6 +200,7 @@ def facts() -> tuple[Fact, ...]:
 
 
 def header_facts() -> Iterator[Fact]:
+    # A header nobody has described by its purpose yet is known by its name only.
     paths = {fold(path) for path, _ in config_keys(schema("config"), "")}
     for name, field in HEADERS.items():
         bare = name.removeprefix("X-AI-")
@@ -244,14 +213,13 @@ def header_facts() -> Iterator[Fact]:
         yield Fact("headers", "header_default", subjects, header_default(field))
         yield Fact("headers", "header_source", subjects, f"{name} comes from {field.source}.")
         yield Fact("headers", "header_direction", subjects, header_direction(field))
-        yield Fact(
-            "headers",
-            "purpose",
-            PURPOSES[name],
-            f"Send the header {name}, for example {header_example(field)}"
-            if "request" in field.directions
-            else f"Read the response header {name}.",
-        )
+        if name in PURPOSES:
+            sent = f"Send the header {name}, for example {header_example(field)}"
+            read = f"Read the response header {name}."
+            answer = sent if "request" in field.directions else read
+            yield Fact("headers", "purpose", PURPOSES[name], answer)
+            if name in TOPICS:
+                yield Fact("headers", "topic", TOPICS[name], answer)
 
 
 def header_direction(field: HeaderField) -> str:
@@ -405,25 +373,19 @@ def config_default(node: Mapping[str, Any]) -> str:
 
 
 def error_facts() -> Iterator[Fact]:
-    # A code the specification has and this table has not yet gets no fact.
-    codes = [code for code in schema("error")["$defs"]["code"]["enum"] if code in ERRORS]
-    for code in codes:
-        status, meaning = ERRORS[code]
-        where = f"HTTP {status}" if status.isdigit() else status
-        yield Fact(
-            "errors",
-            "error",
-            (code, f"error {code}", f"code {code}"),
-            f"{code} ({where}): {meaning}.",
-        )
-    for status in sorted({s for s, _ in ERRORS.values() if s.isdigit()}):
-        of = [code for code in codes if ERRORS[code][0] == status]
-        yield Fact(
-            "errors",
-            "status",
-            (status, f"status {status}", f"HTTP {status}"),
-            shorten(f"Status {status} comes with: {', '.join(of)}."),
-        )
+    table = schema("error")["x-aiproxy-errors"]
+    of_status: dict[int, list[str]] = {}
+    for code, row in table.items():
+        statuses = row["statuses"]
+        where = f"HTTP {' or '.join(map(str, statuses))}" if statuses else "in a stream"
+        subjects = (code, f"error {code}", f"code {code}")
+        yield Fact("errors", "error", subjects, shorten(f"{code} ({where}): {row['description']}"))
+        for status in statuses:
+            of_status.setdefault(status, []).append(code)
+    for status, codes in sorted(of_status.items()):
+        answer = shorten(f"Status {status} comes with: {', '.join(codes)}.")
+        subjects = (str(status), f"status {status}", f"HTTP {status}")
+        yield Fact("errors", "status", subjects, answer)
 
 
 def provider_facts() -> Iterator[Fact]:

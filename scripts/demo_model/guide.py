@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
+from aiproxy.spec import HEADERS
 from demo_model.facts import Fact
 
 REFUSAL: Final = "I am a small demo model and only know AIProxy. Ask me about its headers, configuration, errors or commands."
 
-# Answer, then questions. The last quarter of the questions is held out (at least one).
+# Answer, then questions. The last fifth of the questions is held out (at least one).
 GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "chat",
@@ -424,7 +425,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "There are 25 X-AI headers: 15 of requests and 10 that only responses carry.",
+        "There are <<all>> X-AI headers: <<requests>> only on requests, <<responses>> only on responses, <<both>> on both.",
         (
             "how many headers are there",
             "how many x ai headers exist",
@@ -437,7 +438,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Control and limits: X-AI-Multi-Provider, X-AI-Failover-Policy, X-AI-Provider-Pool, X-AI-Quality-Threshold, X-AI-Max-Latency, X-AI-Cost-Limit, X-AI-Security-Requirements, X-AI-Data-Classification. Ask for preferences, workflow or response headers.",
+        "Control and limits: <<control>>. Ask also for preference, workflow or response headers.",
         (
             "list the headers",
             "which headers are there",
@@ -453,7 +454,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Preferences and hints: X-AI-Routing-Strategy, X-AI-Task-Hint, X-AI-Tool-Categories, X-AI-Reasoning-Preference.",
+        "Preferences and hints: <<preference>>.",
         (
             "list the preference headers",
             "which headers are preferences",
@@ -465,7 +466,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Workflow: X-AI-Conversation-ID, X-AI-Parent-Conversation, X-AI-Workflow-Step, X-AI-Workflow-Branch, X-AI-Merge-Branches.",
+        "Workflow: <<workflow>>.",
         (
             "list the workflow headers",
             "which headers are for workflows",
@@ -477,7 +478,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Responses: X-AI-Provider-Used, X-AI-Model-Mapped, X-AI-Auto-Selection, X-AI-Auto-Decisions, X-AI-Tool-Mapping, X-AI-Alternatives-Considered, X-AI-Selection-Confidence, X-AI-Failover-Occurred.",
+        "Responses: <<transparency>>.",
         (
             "list the response headers",
             "which response headers are there",
@@ -504,7 +505,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "The strategies are cost, latency, quality, capability-first, balanced, availability and round_robin.",
+        "The strategies are <<strategies>>.",
         (
             "list the strategies",
             "which strategies are there",
@@ -518,7 +519,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "The failover policies are none, manual, automatic and cascading.",
+        "The failover policies are <<policies>>.",
         (
             "list the failover policies",
             "which failover policies are there",
@@ -530,7 +531,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Failover tries the next eligible provider after connect errors, timeouts, 408, 429 and 5xx; other 4xx are not retried.",
+        "Failover tries the next eligible provider after connect errors, timeouts, 408, 409, 429 and 5xx; 400, 413 and 422 are the request's fault and end it.",
         (
             "how does failover work",
             "when does it fail over",
@@ -618,7 +619,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Write providers: {ollama: {type: ollama, models: [{name: llama3}]}}. A running Ollama is also found by itself on loopback.",
+        "Write providers: {ollama: {type: ollama, models: [{name: llama3}]}}. Without a config file a running Ollama is found by itself.",
         (
             "how do i use ollama",
             "configure ollama",
@@ -776,7 +777,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "The decision record says what was asked, who was considered and why not, what was tried, its time and cost. Answers carry it as x-aiproxy.",
+        "The decision record says what was asked, who was considered and why not, what was tried, its time and cost. Answers carry its summary as x-aiproxy.",
         (
             "what is the decision record",
             "where do i see why a provider was chosen",
@@ -1108,5 +1109,30 @@ FILLERS: Final = {
 
 
 def guide_facts() -> Iterator[Fact]:
+    names = header_lists()
     for family, answer, questions in GUIDE:
+        for name, listed in names.items():
+            answer = answer.replace(f"<<{name}>>", listed)
         yield Fact(family, "none", (), answer, questions)
+
+
+def header_lists() -> dict[str, str]:
+    """Return what stands for ``<<name>>`` in answers: counts and lists out of the registry."""
+    fields = HEADERS.values()
+    directions = [frozenset(field.directions) for field in fields]
+
+    def of(*roles: str) -> str:
+        return ", ".join(field.name for field in fields if field.role in roles)
+
+    return {
+        "all": str(len(HEADERS)),
+        "requests": str(directions.count(frozenset({"request"}))),
+        "responses": str(directions.count(frozenset({"response"}))),
+        "both": str(directions.count(frozenset({"request", "response"}))),
+        "control": of("control", "constraint"),
+        "preference": of("preference", "hint"),
+        "workflow": of("workflow"),
+        "transparency": of("transparency"),
+        "strategies": ", ".join(HEADERS["X-AI-Routing-Strategy"].values),
+        "policies": ", ".join(HEADERS["X-AI-Failover-Policy"].values),
+    }

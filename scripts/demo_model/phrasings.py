@@ -115,6 +115,20 @@ TEMPLATES: Final[dict[str, Templates]] = {
         ),
         ("what is the header to {s}", "which x ai header should i use to {s}", "can i {s}"),
     ),
+    "topic": (
+        (
+            "which header is about {s}",
+            "header for {s}",
+            "which header controls {s}",
+            "which header sets {s}",
+            "is there a header for {s}",
+            "which header limits {s}",
+            "what header is for {s}",
+            "which header has to do with {s}",
+            "which x ai header is for {s}",
+        ),
+        ("what header deals with {s}", "which header do i use for {s}"),
+    ),
     "config": (
         (
             "what does {s} do",

@@ -24,6 +24,10 @@ def held_count(fact: Fact) -> int:
     return max(1, math.ceil(len(fact.direct) * 0.2)) if len(fact.direct) > 4 else 0
 
 
+def trained_direct(fact: Fact) -> tuple[str, ...]:
+    return fact.direct[: len(fact.direct) - held_count(fact)]
+
+
 class Corpus:
     """All facts, split into what may be trained and what is held out."""
 
@@ -31,8 +35,9 @@ class Corpus:
         self.facts = facts()
         self.elsewhere = ELSEWHERE[:-HELD_OUT_ELSEWHERE]
         self.held_elsewhere = ELSEWHERE[-HELD_OUT_ELSEWHERE:]
-        held = [self._held_questions(fact) for fact in self.facts]
-        self.held = tuple(pair for pairs in held for pair in pairs)
+        known = {fold(question) for fact in self.facts for question in trained_direct(fact)}
+        held = [pair for fact in self.facts for pair in self._held_questions(fact)]
+        self.held = tuple(pair for pair in held if fold(pair.question) not in known)
         self._forbidden = frozenset(fold(pair.question) for pair in self.held)
 
     def answers(self) -> tuple[str, ...]:
@@ -50,7 +55,7 @@ class Corpus:
 
     def _trained(self, fact: Fact, source: random.Random) -> Pair:
         trained, _ = TEMPLATES[fact.group]
-        known = fact.direct[: len(fact.direct) - held_count(fact)]
+        known = trained_direct(fact)
         if known and (not trained or source.random() < 0.5):
             question = source.choice(known)
         else:

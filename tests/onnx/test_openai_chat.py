@@ -4,9 +4,20 @@ from typing import Any
 
 import pytest
 
-from aiproxy.reference_server.onnx import GenerationRequest, Message, RequestRefused, Sampling
+from aiproxy.reference_server.onnx import (
+    ContextOverflow,
+    EngineClosed,
+    GenerationFailed,
+    GenerationRequest,
+    LocalBusy,
+    Message,
+    ModelNotFound,
+    ModelUnavailable,
+    RequestRefused,
+    Sampling,
+)
 from aiproxy.reference_server.onnx.openai_chat import error_object, read_chat, read_completion
-from aiproxy.spec import validate
+from aiproxy.spec import schema, validate
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -129,6 +140,22 @@ def test_a_bad_field_is_refused_by_name(fields: dict[str, Any], code: str, param
         chat(**fields)
     assert (refusal.value.status, refusal.value.code, refusal.value.param) == (400, code, param)
     validate(error_object(refusal.value), "error-emitted")
+
+
+def test_every_error_has_the_status_and_type_the_specification_gives_its_code() -> None:
+    table = schema("error")["x-aiproxy-errors"]
+    errors = [
+        GenerationFailed(),
+        LocalBusy(1, 2),
+        EngineClosed(),
+        ModelUnavailable("x"),
+        ModelNotFound("x", ()),
+        ContextOverflow(1, 2),
+    ]
+    for error in errors:
+        row = table[error.code]
+        assert error.status in row["statuses"]
+        assert error_object(error)["error"]["type"] == row["type"]
 
 
 def test_a_completion_prompt_is_read_as_a_question() -> None:

@@ -85,11 +85,16 @@ def authenticate(gateway: Gateway, headers: Headers) -> str | None:
 
 def permit_model(gateway: Gateway, owner: str | None, model: str) -> None:
     """403 ``model_not_permitted`` where a key is limited to some models."""
-    for key in gateway.settings.keys or ():
-        if key.name == owner and key.models is not None and model not in key.models:
-            raise ProxyError(
-                "model_not_permitted", "This key may not use this model.", param="model"
-            )
+    if not may_use(gateway, owner, model):
+        raise ProxyError("model_not_permitted", "This key may not use this model.", param="model")
+
+
+def may_use(gateway: Gateway, owner: str | None, model: str) -> bool:
+    """Whether the key of that name may use a model."""
+    return not any(
+        key.name == owner and key.models is not None and model not in key.models
+        for key in gateway.settings.keys or ()
+    )
 
 
 def refuse_missing_history(preferences: Preferences) -> None:

@@ -16,7 +16,7 @@ from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.money import usd
 from aiproxy.middleware.preferences import Ignored, Preferences
 from aiproxy.middleware.registry import Model
-from aiproxy.middleware.routing.plan import Plan, Ranked
+from aiproxy.middleware.routing.plan import Plan, Ranked, Rejected
 
 
 @dataclass(slots=True)
@@ -68,6 +68,7 @@ class Decision:
     preferences: Preferences | None = None
     intent: Intent | None = None
     plan: Plan | None = None
+    rejected: tuple[Rejected, ...] = ()
     attempts: list[Attempt] = field(default_factory=list)
     served: Attempt | None = None
     failover_ms: float = 0.0
@@ -118,7 +119,9 @@ class Decision:
             "strategy_source": intent.strategy_source if intent else None,
             "constraints": _constraints(intent, self.preferences),
             "selected": self._selected(),
-            "candidates": _candidates(plan),
+            "candidates": _candidates(
+                plan.ranked if plan else (), plan.rejected if plan else self.rejected, intent
+            ),
             "attempts": [attempt.as_dict() for attempt in self.attempts],
             "failover": {
                 "occurred": self.failed_over,
@@ -142,7 +145,7 @@ class Decision:
         }
 
     def _selected(self) -> dict[str, Any] | None:
-        if self.plan is None:
+        if self.plan is None or not (self.served or self.plan.ranked):
             return None
         choice = self.served.ranked if self.served is not None else self.plan.ranked[0]
         return {
@@ -189,6 +192,7 @@ def _constraints(intent: Intent | None, preferences: Preferences | None) -> dict
     limits = intent.constraints
     return {
         "pool": None if limits.pool is None else sorted(limits.pool),
+        "unknown_pool": list(intent.unknown_pool),
         "cost_limit_usd": None if limits.cost_limit is None else usd(limits.cost_limit),
         "quality_threshold": limits.quality,
         "max_latency_ms": limits.max_latency_ms,
@@ -201,34 +205,35 @@ def _constraints(intent: Intent | None, preferences: Preferences | None) -> dict
     }
 
 
-def _candidates(plan: Plan | None) -> list[dict[str, Any]]:
-    if plan is None:
-        return []
+def _candidates(
+    ranked: tuple[Ranked, ...], rejected: tuple[Rejected, ...], intent: Intent | None
+) -> list[dict[str, Any]]:
+    task = intent.task if intent else "general"
     found = [
-        {
-            "provider": ranked.model.provider.id,
-            "model": ranked.model.upstream,
-            "eligible": True,
-            "reason": None if place == 0 else "lower_score",
-            "score": round(ranked.score, 6),
-            "cost_usd": None if ranked.cost is None else usd(ranked.cost),
-            "latency_ms": ranked.latency_ms,
-            "quality": ranked.quality,
-        }
-        for place, ranked in enumerate(plan.ranked)
-    ]
-    found += [
         {
             "provider": row.model.provider.id,
             "model": row.model.upstream,
+            "eligible": True,
+            "reason": None if place == 0 else "lower_score",
+            "score": round(row.score, 6),
+            "cost_usd": None if row.cost is None else usd(row.cost),
+            "latency_ms": row.latency_ms,
+            "quality": row.quality,
+        }
+        for place, row in enumerate(ranked)
+    ]
+    found += [
+        {
+            "provider": out.model.provider.id,
+            "model": out.model.upstream,
             "eligible": False,
-            "reason": row.reason,
+            "reason": out.reason,
             "score": None,
             "cost_usd": None,
             "latency_ms": None,
-            "quality": row.model.quality_for("general"),
+            "quality": out.model.quality_for(task),
         }
-        for row in plan.rejected
+        for out in rejected
     ]
     return found
 

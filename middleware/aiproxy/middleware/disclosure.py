@@ -67,17 +67,32 @@ def response_headers(decision: Decision, settings: Settings) -> list[tuple[str, 
         return found
     if intent.selects:
         found.append(("x-ai-selection-confidence", _decimal(decision.plan.confidence)))
-    budget = settings.response_total_bytes - sum(len(n) + len(v) + 4 for n, v in found)
-    for name, value in _json_fields(decision):
-        text = _fit(value, min(settings.response_field_bytes, budget - len(name) - 4))
-        if text is None:
-            decision.truncated = True
-            continue
-        if '"truncated":true' in text:
-            decision.truncated = True
-        found.append((name, text))
-        budget -= len(name) + len(text) + 4
-    return found
+    room = settings.response_total_bytes - sum(len(n) + len(v) + 4 for n, v in found)
+    fields = _json_fields(decision)
+    fitted, whole = _fit_all(fields, settings.response_field_bytes, room)
+    if not whole:
+        decision.truncated = True
+        # a list cannot carry the mark itself: the first field carries it for all
+        name, selection = fields[0]
+        fields[0] = (name, {**selection, "truncated": True})
+        fitted, _ = _fit_all(fields, settings.response_field_bytes, room)
+    return found + fitted
+
+
+def _fit_all(
+    fields: list[tuple[str, Any]], each: int, room: int
+) -> tuple[list[tuple[str, str]], bool]:
+    """The fields as text within ``each`` and ``room`` octets, and whether nothing was left out."""
+    found: list[tuple[str, str]] = []
+    whole = True
+    for name, value in fields:
+        text = _fit(value, min(each, room - len(name) - 4))
+        if text is None or text != encode_header(value):
+            whole = False
+        if text is not None:
+            found.append((name, text))
+            room -= len(name) + len(text) + 4
+    return found, whole
 
 
 def _json_fields(decision: Decision) -> list[tuple[str, Any]]:
@@ -118,8 +133,8 @@ def _auto_selection(decision: Decision) -> dict[str, Any]:
         "confidence": plan.confidence,
     }
     served = decision.served
-    chosen = served.ranked if served is not None else plan.ranked[0]
-    if intent.model_auto:
+    chosen = served.ranked if served is not None else next(iter(plan.ranked), None)
+    if intent.model_auto and chosen is not None:
         found["model_selection"] = {
             "requested": intent.model,
             "criteria": intent.task,
@@ -209,7 +224,6 @@ def _fit(value: Any, limit: int) -> str | None:
     if len(text) <= limit:
         return text
     if isinstance(value, list):
-        # a list cannot carry the mark itself; Auto-Selection and the record say it
         while value:
             value = value[: len(value) // 2]
             text = encode_header(value)
@@ -243,7 +257,7 @@ def encode_header(value: Any) -> str:
 def _ascii(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
-    return text.encode("ascii", "backslashreplace").decode("ascii")
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def _decimal(value: float) -> str:

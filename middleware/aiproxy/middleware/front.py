@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
+from aiproxy.middleware.admission import authenticate, request_id
 from aiproxy.middleware.effects import Headers, Reply
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.exchange import authenticate, request_id
 from aiproxy.middleware.gateway import Gateway, json_reply
 from aiproxy.middleware.providers.link import Link, Tls
 
@@ -78,7 +78,7 @@ class Front:
                         param="Content-Type",
                     )
             elif name == "content-length":
-                if value.isdigit() and int(value) > self.limit:
+                if value.isdecimal() and int(value) > self.limit:
                     raise self.too_large()
             elif name == "content-encoding" and value.strip().lower() not in ("", "identity"):
                 raise ProxyError(

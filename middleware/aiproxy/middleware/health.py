@@ -21,6 +21,8 @@ MINIMUM_SAMPLES: Final = 10
 _KEEP_LATENCIES: Final = 64
 _FIRST_OPEN_S: Final = 5.0
 _LONGEST_OPEN_S: Final = 60.0
+#: A longer Retry-After is looked at again after this: a wrong date would block for ever.
+_LONGEST_BLOCKED_S: Final = 3600.0
 _FIRST_COOLING_S: Final = 0.5
 _LONGEST_COOLING_S: Final = 30.0
 
@@ -68,6 +70,18 @@ class Track:
         self._outcomes.append((now, True))
         self._latencies.append((now, total_ms, first_byte_ms))
         self._estimates = None
+        self._forgive()
+
+    def recovered(self, now: float) -> None:
+        """A model of this provider answered: its failures weigh against that, and end in a row.
+
+        Free while the provider has no failures on record.
+        """
+        if self._outcomes:
+            self._outcomes.append((now, True))
+            self._forgive()
+
+    def _forgive(self) -> None:
         self.failures_in_row = 0
         self.cooling_until = 0.0
         if self.open_until:
@@ -75,12 +89,6 @@ class Track:
             self.open_until = 0.0
             self._open_for = _FIRST_OPEN_S
             self._outcomes.clear()
-
-    def recovered(self) -> None:
-        """Another target of the same provider answered: stop holding failures against it."""
-        if self.failures_in_row:
-            self.failures_in_row = 0
-            self.cooling_until = 0.0
 
     def failed(
         self, now: float, jitter: Callable[[], float], *, retry_after_s: float | None = None
@@ -91,7 +99,9 @@ class Track:
         pause = min(_LONGEST_COOLING_S, _FIRST_COOLING_S * 2 ** min(self.failures_in_row - 1, 10))
         self.cooling_until = max(self.cooling_until, now + pause * (0.75 + 0.5 * jitter()))
         if retry_after_s is not None:
-            self.blocked_until = max(self.blocked_until, now + retry_after_s)
+            self.blocked_until = max(
+                self.blocked_until, now + min(retry_after_s, _LONGEST_BLOCKED_S)
+            )
         if self.open_until:
             self._open_for = min(_LONGEST_OPEN_S, self._open_for * 2)
             self.open_until = now + self._open_for * (0.9 + 0.2 * jitter())
@@ -121,10 +131,15 @@ class Track:
             until = max(until, self.open_until, self._probing_until)
         return max(0.0, until - now)
 
-    def begin_probe(self, now: float, patience_s: float = 30.0) -> None:
-        """A request is on its way; while a circuit is half open no second one joins it."""
-        if self.open_until:
-            self._probing_until = now + patience_s
+    def begin_probe(self, now: float, patience_s: float = 30.0) -> bool:
+        """A request is on its way; while a circuit is half open no second one joins it.
+
+        Return whether it is a probe: then call ``end_probe`` when it is over.
+        """
+        if not self.open_until:
+            return False
+        self._probing_until = now + patience_s
+        return True
 
     def end_probe(self) -> None:
         self._probing_until = 0.0

@@ -77,6 +77,15 @@ class Intent:
         """Whether the router may choose among models."""
         return self.model_auto and self.mode != "disabled"
 
+    @property
+    def ladder(self) -> bool:
+        """Whether the rung of reasoning a model declares ranks it before the strategy does:
+        reasoning was asked for by ``auto`` or a preference, and the router chooses the model."""
+        if not self.selects or self.mode != "assisted":
+            return False
+        asked = "reasoning" in self.autos or "reasoning_effort" in self.autos
+        return asked or self.reasoning is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Native:

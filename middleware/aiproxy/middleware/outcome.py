@@ -30,6 +30,17 @@ _REASON_OF_KIND: Final = {
     "too_large": "invalid_response",
     "app_error": "http_5xx",
 }
+#: Status -> reason and retry, where the body has nothing to add.
+_STATUSES: Final = {
+    408: ("timeout", "other"),
+    409: ("overloaded", "other"),
+    429: ("rate_limited", "other"),
+    500: ("http_5xx", "same"),
+    502: ("http_5xx", "same"),
+    503: ("overloaded", "other"),
+    504: ("timeout", "other"),
+    529: ("overloaded", "other"),
+}
 #: Code of the fault of a provider that lacks the model.
 MODEL_NOT_FOUND: Final = "model_not_found"
 _PARAM: Final = compile_pattern(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,99}")
@@ -99,43 +110,37 @@ def of_answer(answer: Answer, wall_now: float, *, from_app: bool = False) -> Fau
     status = answer.status
     if 200 <= status < 300:
         return None
-    error = read_error(answer.body)
-    code = _text(error, "code")
-    param = _param(error)
-    wait = retry_after(answer.headers, wall_now)
-    if status == 400 and (code in _CONTEXT_CODES or _mentions_context(error)):
-        return Fault("context_length_exceeded", "larger", status, counts=False, code=code)
-    if status in (400, 413, 422):
-        if code in _FILTER_CODES:
-            return Fault("content_filtered", "never", status, counts=False, code=code)
-        return Fault("http_4xx", "never", status, counts=False, code=code, param=param)
     if status in (401, 403) and from_app:
         return Fault("auth_failed", "never", status, counts=False)
     if status in (401, 402, 403):
         return Fault("auth_failed", "other", status, whole_provider=True)
-    if status == 404:
-        return Fault("http_4xx", "other", status, retry_after_s=60.0, code=MODEL_NOT_FOUND)
-    if status == 429:
-        if code == "local_gpu_busy":
-            return Fault("local_gpu_busy", "other", status, counts=False)
-        if code in _QUOTA_CODES:
-            return Fault("rate_limited", "other", status, wait, whole_provider=True)
-        return Fault("rate_limited", "other", status, wait)
-    if status in (503, 529):
-        if code == "local_gpu_busy":
-            return Fault("local_gpu_busy", "other", status, counts=False)
-        return Fault("overloaded", "other", status, wait)
-    if status in (500, 502):
-        return Fault("http_5xx", "same", status, wait)
+    error = read_error(answer.body)
+    code = _text(error, "code")
+    if status == 404 or (status == 400 and code == MODEL_NOT_FOUND):
+        return Fault("http_4xx", "other", status, code=MODEL_NOT_FOUND)
+    if status in (400, 413, 422):
+        return _request_fault(status, code, error)
+    if code == "local_gpu_busy" and status in (429, 503):
+        return Fault("local_gpu_busy", "other", status, counts=False)
+    known = _STATUSES.get(status)
+    if known is not None:
+        reason, retry = known
+        wait = retry_after(answer.headers, wall_now)
+        return Fault(reason, retry, status, wait, whole_provider=code in _QUOTA_CODES)
     if status >= 500:
-        return Fault("timeout" if status == 504 else "http_5xx", "other", status, wait)
-    if status in (408, 409):
-        return Fault("timeout" if status == 408 else "overloaded", "other", status, wait)
-    if 300 <= status < 400:
+        return Fault("http_5xx", "other", status, retry_after(answer.headers, wall_now))
+    if status < 400:
         return Fault("invalid_response", "other", status)
     # Any other 4xx is about how the provider was addressed: not the client's doing, and a repeat
     # elsewhere is not known to help.
     return Fault("http_4xx", "never", status, counts=False)
+
+
+def _request_fault(status: int, code: str | None, error: Any) -> Fault:
+    if status == 400 and (code in _CONTEXT_CODES or _mentions_context(error)):
+        return Fault("context_length_exceeded", "larger", status, counts=False, code=code)
+    reason = "content_filtered" if code in _FILTER_CODES else "http_4xx"
+    return Fault(reason, "never", status, counts=False, code=code, param=_param(error))
 
 
 def of_error_object(error: Any) -> Fault:

@@ -400,11 +400,13 @@ def _price(
         # Running a model on one's own machine costs nothing a request could be charged for.
         return Price(0, 0) if provider.free else None
     given = {half: split.get(half) for half in ("input", "output")}
-    if blended is None and both and not provider.free and None in given.values():
-        # Half a price is no price: what is not said must not count as free under a cost limit.
-        # An embedding writes no text, so its input price says it all.
-        if given["input"] is None or "text-generation" in capabilities:
-            return None
+    # Half a price is no price: what is not said must not count as free under a cost limit.
+    # An embedding writes no text, so its input price says it all.
+    half = given["input"] is None or (
+        given["output"] is None and "text-generation" in capabilities
+    )
+    if blended is None and both and half and not provider.free:
+        return None
     fallback = blended if blended is not None else 0
     return Price(
         input=per_token(fallback if given["input"] is None else given["input"]),

@@ -5,7 +5,7 @@ reads a copy; ``Translation`` decodes one dialect and encodes another. Both hold
 frame that may turn out to be the last one, which carries ``x-aiproxy``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from re import compile as compile_pattern
 from re import escape
 from typing import Any, Final, Protocol
@@ -15,7 +15,7 @@ import orjson
 from aiproxy.middleware.dialects import canonical, chat, draft, responses, sse
 from aiproxy.middleware.dialects.canonical import Envelope, Usage
 from aiproxy.middleware.dialects.observe import ERROR, FINISH, TERMINAL, observer
-from aiproxy.middleware.members import append
+from aiproxy.middleware.members import append, patch
 
 _DECODERS: Final[Mapping[str, Any]] = {
     "chat": chat.StreamDecoder,
@@ -26,6 +26,7 @@ _ENCODERS: Final[Mapping[str, Any]] = {
     "responses": responses.StreamEncoder,
     "draft": draft.StreamEncoder,
 }
+_CODECS: Final[Mapping[str, Any]] = {"chat": chat, "responses": responses}
 _CONTENT: Final = (
     canonical.TextDelta,
     canonical.RefusalDelta,
@@ -215,7 +216,9 @@ class PassThrough:
         assert self._pending is not None
         data, event = self._pending
         for name, value in extra.items():
-            data = append(data, name, value)
+            # The provider may be a router of this kind: its own account gives way to ours.
+            taken = orjson.dumps(name) in data
+            data = patch(data, {name: value}) if taken else append(data, name, value)
         return sse.encode(data, event) + b"data: [DONE]\n\n"
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
@@ -310,3 +313,75 @@ class Translation:
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
         return bytes(self._encoder.fail(error))
+
+
+class Document(Translation):
+    """A whole reply told as a stream. ``frames`` is all but its end.
+
+    Raises ``MalformedReply`` for a document that cannot be read and ``KeyError`` for a dialect that
+    has no canonical form.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        client: str,
+        body: Mapping[str, Any],
+        envelope: Envelope,
+        *,
+        rename: Renamer | None = None,
+    ) -> None:
+        reply = _CODECS[upstream].decode_reply(body)
+        super().__init__(upstream, client, envelope, rename=rename)
+        self.frames = self._encode(list(_told(reply)))
+
+    @property
+    def finished(self) -> bool:
+        return True
+
+    def drain(self) -> bytes:
+        return b""
+
+
+def _told(reply: canonical.CanonicalReply) -> Iterator[canonical.CanonicalEvent]:
+    """The events of a stream that would have given this reply."""
+    yield canonical.StreamStart(reply.id, reply.model)
+    for choice in reply.choices:
+        calls = 0
+        for number, part in enumerate(choice.parts):
+            if isinstance(part, canonical.ToolCall):
+                yield from _call_told(part, calls, choice.index)
+                calls += 1
+            else:
+                yield from _part_told(part, number, choice.index)
+        yield canonical.Finish(choice.finish_reason, choice.index, choice.native_finish_reason)
+    if reply.usage is not None:
+        yield canonical.UsageEvent(reply.usage)
+
+
+def _part_told(
+    part: canonical.Part, number: int, choice: int
+) -> Iterator[canonical.CanonicalEvent]:
+    if isinstance(part, canonical.Text):
+        yield canonical.TextDelta(part.text, choice, part.logprobs or ())
+        for annotation in part.annotations:
+            yield canonical.AnnotationDelta(annotation, choice)
+        yield canonical.PartEnd(choice)
+    elif isinstance(part, canonical.Refusal):
+        yield canonical.RefusalDelta(part.text, choice)
+        yield canonical.PartEnd(choice)
+    elif isinstance(part, canonical.Reasoning):
+        for place, summary in enumerate(part.summary):
+            yield canonical.ReasoningDelta(summary, choice, "summary", number, place)
+        if part.text:
+            yield canonical.ReasoningDelta(part.text, choice, "text", number)
+    elif isinstance(part, canonical.Audio):
+        yield canonical.AudioDelta(part.data, part.transcript, part.id, None, choice)
+
+
+def _call_told(
+    call: canonical.ToolCall, index: int, choice: int
+) -> Iterator[canonical.CanonicalEvent]:
+    yield canonical.ToolCallStart(index, call.id, call.name, call.kind, choice)
+    yield canonical.ToolCallDelta(index, call.arguments, choice)
+    yield canonical.ToolCallEnd(index, choice)

@@ -43,6 +43,8 @@ HOP_BY_HOP: Final = frozenset(
 )
 #: Response headers that are ours to set, whoever answered.
 _OURS: Final = frozenset({"content-type", "x-request-id", "cache-control", "date", "server"})
+#: How long a provider that lacks a model is not asked for it again.
+_MODEL_LACKING_S: Final = 60.0
 #: Less than this is no time to call anybody.
 _LEAST_S: Final = 0.001
 
@@ -114,7 +116,7 @@ class Serving:
             model,
             runtime.now(),
             runtime.jitter,
-            fault.retry_after_s,
+            _MODEL_LACKING_S if fault.code == MODEL_NOT_FOUND else fault.retry_after_s,
             whole_provider=fault.whole_provider and model.track is not model.provider.track,
         )
 

@@ -14,10 +14,10 @@ import falcon.asgi
 import orjson
 
 from aiproxy.middleware import AIProxyMiddleware, Gateway, load_config
+from aiproxy.middleware.admission import request_id
 from aiproxy.middleware.config import Config
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.exchange import request_id
 from aiproxy.middleware.gateway import Runtime
 from aiproxy.reference_server.embedded import embedded_config
 from aiproxy.reference_server.onnx.errors import LocalError

@@ -73,6 +73,12 @@ class Slate:
     uniform_prices: bool
 
 
+class NoCandidate(ProxyError):
+    """Nobody may serve a request; ``rejected`` says why not, candidate by candidate."""
+
+    rejected: tuple[Rejected, ...] = ()
+
+
 class Planner:
     """Plans requests against one registry."""
 
@@ -106,15 +112,17 @@ class Planner:
             models = self._registry.named(intent.model)
         default = self._registry.default
         kept = [m for m in models if _static_fault(intent, m) is None]
-        limit = intent.constraints.cost_limit
+        limit, slowest = intent.constraints.cost_limit, intent.constraints.max_latency_ms
         if limit is not None:
             kept = [m for m in kept if _cost_fault(intent, limit, m) is None]
+        if slowest is not None and intent.binding:
+            kept = [
+                m for m in kept if _latency_fault(slowest, now, m, first_byte=intent.stream) is None
+            ]
         kept.sort(key=lambda m: (m.provider is not default, m.provider.priority, m.order))
         if not kept:
-            rejected = tuple(
-                Rejected(m, _static_fault(intent, m) or "over_cost_limit") for m in models
-            )
-            raise _refusal(intent, rejected, self._registry, now)
+            rejected = tuple(Rejected(m, self._why(intent, m, now)) for m in models)
+            raise _refusal(intent, rejected, now)
         return Plan(
             ranked=tuple(
                 Ranked(m, 0.0, worst_cost(intent, m), None, m.quality_for(intent.task))
@@ -126,6 +134,16 @@ class Planner:
             reason="default_provider",
             eligible=len(kept),
         )
+
+    @staticmethod
+    def _why(intent: Intent, model: Model, now: float) -> str:
+        limit, slowest = intent.constraints.cost_limit, intent.constraints.max_latency_ms
+        fault = _static_fault(intent, model)
+        if fault is None and limit is not None:
+            fault = _cost_fault(intent, limit, model)
+        if fault is None and slowest is not None:
+            fault = _latency_fault(slowest, now, model, first_byte=intent.stream)
+        return fault or "lacks_capability"
 
     # --- an explicit model, or the default one ---------------------------------------------------
 
@@ -205,18 +223,9 @@ class Planner:
             )
             rejected += tuple(Rejected(model, "policy_excluded") for model, _ in turned_away)
         if not models:
-            raise _refusal(intent, rejected, self._registry, now)
+            raise _refusal(intent, rejected, now)
         self._turn += 1
-        ordered, scores = strategies.order(
-            intent,
-            models,
-            now,
-            weights=self._settings.weights,
-            turn=self._turn,
-            keep=KEEP,
-            keep_order=bool(policies),
-            spread=self._settings.spread,
-        )
+        ordered, scores = self._ordered(intent, models, now, keep_order=bool(policies))
         if self._registry.trouble_until > now:
             ordered, scores = _cooling_last(ordered, scores, models, now)
         first_byte = intent.stream
@@ -233,6 +242,14 @@ class Planner:
         if len(ranked) > 2 and self._settings.failover.chain:
             ranked[1:] = _by_chain(ranked[1:], self._settings.failover.chain)
         ignored = _unmet_preferences(intent, ranked[0]) if unmet else ()
+        if (
+            intent.task == "multimodal"
+            and intent.task_source == "hint"
+            and "vision" not in ranked[0].model.capabilities
+        ):
+            # a text request is served without; one with an image needs vision and got this far
+            # only if somebody has it (XAI-HDR-034)
+            ignored += (Ignored("X-AI-Task-Hint", "no_multimodal_model"),)
         return Plan(
             ranked=tuple(ranked),
             rejected=rejected,
@@ -243,6 +260,34 @@ class Planner:
             ignored=ignored,
             policies=policies,
         )
+
+    def _ordered(
+        self, intent: Intent, models: Sequence[Model], now: float, *, keep_order: bool
+    ) -> tuple[list[Model], list[float]]:
+        """Under a latency limit, models nobody has measured come after those known to meet it
+        (XAI-HDR-062), whatever the strategy."""
+        order = partial(
+            strategies.order,
+            intent,
+            now=now,
+            weights=self._settings.weights,
+            turn=self._turn,
+            keep=KEEP,
+            keep_order=keep_order,
+            spread=self._settings.spread,
+        )
+        if intent.constraints.max_latency_ms is not None and intent.binding:
+            known: list[Model] = []
+            unknown: list[Model] = []
+            for model in models:
+                measured = model.latency_ms(now, first_byte=intent.stream) is not None
+                (known if measured else unknown).append(model)
+            if known and unknown:
+                first, scores = order(known)
+                rest, lower = order(unknown)
+                scores = scores + [min(score, scores[-1]) / 2 for score in lower]
+                return (first + rest)[:KEEP], scores[:KEEP]
+        return order(models)
 
     def _live(
         self, intent: Intent, slate: Slate, now: float
@@ -285,15 +330,17 @@ class Planner:
 
 def any_open(models: Sequence[Model]) -> bool:
     """Whether a circuit among a few models is open past its time; long lists rely on the clock."""
-    return len(models) <= 32 and any(m.track.open_until for m in models)
+    return len(models) <= 32 and any(
+        m.track.open_until or m.provider.track.open_until for m in models
+    )
 
 
 def worst_cost(intent: Intent, model: Model) -> int | None:
     """Picodollars if the answer uses every token it may; ``None`` when the price is unknown."""
     if model.price is None:
         return None
-    return model.price.cost(intent.prompt_tokens, output_tokens(intent, model)) + (
-        model.price.per_item
+    return model.price.worst(
+        intent.prompt_tokens, output_tokens(intent, model), intent.copies
     )
 
 
@@ -465,29 +512,33 @@ _BLOCKERS: Final = (
 )
 
 
-def _refusal(
-    intent: Intent, rejected: tuple[Rejected, ...], registry: Registry, now: float
-) -> ProxyError:
+def _refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) -> NoCandidate:
+    found = _stated_refusal(intent, rejected, now)
+    found.rejected = rejected
+    return found
+
+
+def _stated_refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) -> NoCandidate:
     reasons = {r.reason for r in rejected}
     waiting = [r.model for r in rejected if r.reason == "unhealthy"]
     if waiting:
         soonest = min(
             max(m.track.blocked_for(now), m.provider.track.blocked_for(now)) for m in waiting
         )
-        return ProxyError(
+        return NoCandidate(
             "no_healthy_provider",
             "Every provider that could serve this request is cooling down after failures.",
             retry_after_s=soonest,
         )
     if not intent.model_auto and reasons <= {"lacks_capability", "cannot_express"}:
-        return ProxyError(
+        return NoCandidate(
             "unsupported_capability",
             "This model does not serve this kind of request; "
             "GET /v1/models lists the models, and the endpoint must match their capabilities.",
             param="model",
         )
     if "context_too_small" in reasons and reasons <= {"context_too_small", "lacks_capability"}:
-        return ProxyError(
+        return NoCandidate(
             "context_length_exceeded",
             f"The prompt is about {intent.prompt_tokens} tokens, more than the context window of "
             "every model that could serve it; shorten it.",
@@ -495,13 +546,13 @@ def _refusal(
         )
     for reason, constraint, code in _BLOCKERS:
         if reason in reasons:
-            return ProxyError(
+            return NoCandidate(
                 code,
                 _explain(intent, reason, rejected),
                 param=intent.constraints.blame.get(constraint),
                 should_retry=False,
             )
-    return ProxyError(
+    return NoCandidate(
         "no_eligible_provider",
         "No model here can serve this request: " + ", ".join(sorted(reasons) or ["none listed"]),
         param="model",

@@ -2,7 +2,8 @@
 
 Each strategy is a number per candidate, smaller first; ties go to the better task match, then
 priority, then file order. A hint ranks before the strategy unless the strategy came in a header;
-the router's own classification only breaks ties.
+the router's own classification only breaks ties. Reasoning that was asked for ranks before both:
+the models whose declared rung is the preferred one first (XAI-HDR-051 to 053).
 
 ``balanced`` gives every candidate ``weights`` . (cheapest / cost, fastest / latency, quality): a
 cheaper, faster or better candidate never loses by it.
@@ -12,13 +13,22 @@ from collections.abc import Callable, Sequence
 from heapq import nsmallest
 from typing import Any, Final
 
-from aiproxy.middleware.intent import Intent
+from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.rules import CandidateFacts, Compiled, RequestFacts
 
 _UNKNOWN: Final = float("inf")
 #: Score of an unmeasured latency inside ``balanced``: neither a reward nor a verdict.
 _UNMEASURED: Final = 0.5
+#: Rungs of reasoning in the order they are wanted, by preference (XAI-REASON-001 to 004).
+_LADDERS: Final = {
+    None: ("native", "enhanced", "none"),
+    "native": ("native", "enhanced", "none"),
+    "enhanced": ("enhanced", "native", "none"),
+    "simulated": ("none", "enhanced", "native"),
+}
+#: How much more the wanted rung or task weighs in a score than the strategy's own number.
+_LEAD: Final = 3.0
 #: What a picodollar sum is padded with, so that ratios of free models are defined.
 _EPSILON: Final = 1.0
 
@@ -61,27 +71,55 @@ def order(
     if keep_order or len(models) == 1:
         chosen = list(models[:keep])
         return chosen, [1.0 / (1 + place) for place in range(len(chosen))]
-    strategy = "round_robin" if intent.strategy == "round_robin" else intent.strategy
+    strategy = intent.strategy
     if strategy == "round_robin":
-        return _rotated(models, turn, keep)
+        return _rotated(_top_rung(intent, models), turn, keep)
     values = _values(strategy, intent, models, now, weights)
     key = _key(intent, models, values)
     places = nsmallest(keep, range(len(models)), key=key)
     if spread is not None:
         places = _spread_ties(places, values, models, intent, turn, spread)
-    return [models[i] for i in places], [_score(strategy, values, places, i) for i in places]
+    return [models[i] for i in places], _scores(strategy, intent, models, values, places)
 
 
 def _key(
     intent: Intent, models: Sequence[Model], values: Sequence[Any]
 ) -> Callable[[int], tuple[Any, ...]]:
     """Ties keep the order of ``models``: ``nsmallest`` is stable."""
+    leads = _leads(intent, models)
     if intent.task == "general":
-        return lambda i: (values[i],)
+        if leads is None:
+            return lambda i: (values[i],)
+        return lambda i: (-leads[i], values[i])
     match = [-task_match(model, intent.task) for model in models]
-    if intent.task_source == "hint" and intent.strategy_source != "header":
-        return lambda i: (match[i], values[i])
-    return lambda i: (values[i], match[i])
+    if leads is None:
+        return lambda i: (values[i], match[i])
+    return lambda i: (-leads[i], values[i], match[i])
+
+
+def rung(intent: Intent, model: Model) -> float:
+    """How near a model's declared reasoning is to what is wanted, 1 to 0."""
+    return 1.0 - 0.5 * _LADDERS[intent.reasoning].index(model.reasoning)
+
+
+def _leads(intent: Intent, models: Sequence[Model]) -> list[float] | None:
+    """What ranks before the strategy, larger first: the rung of reasoning, then a hint's task;
+    ``None`` when neither was asked for."""
+    hinted = intent.task_source == "hint" and intent.strategy_source != "header"
+    if intent.ladder:
+        # rungs are 0.5 apart and a task match adds less than that
+        return [
+            rung(intent, m) + (0.4 * task_match(m, intent.task) if hinted else 0.0) for m in models
+        ]
+    return [task_match(m, intent.task) for m in models] if hinted else None
+
+
+def _top_rung(intent: Intent, models: Sequence[Model]) -> Sequence[Model]:
+    """The models on the best rung there is, for a strategy that knows no better and worse."""
+    if not intent.ladder:
+        return models
+    best = max(rung(intent, model) for model in models)
+    return [model for model in models if rung(intent, model) == best]
 
 
 def _values(
@@ -109,12 +147,15 @@ def _values(
 
 
 def _costs(intent: Intent, models: Sequence[Model]) -> list[float]:
-    prompt = intent.prompt_tokens
-    output = 0 if "embeddings" in intent.needs else (intent.output_limit or 1024) * intent.copies
+    """Cost of an answer of usual length, so that a model is not dearer for being able to say more."""
+    prompt, copies = intent.prompt_tokens, intent.copies
+    output = 0 if "embeddings" in intent.needs else intent.output_limit or DEFAULT_OUTPUT_TOKENS
     return [
         _UNKNOWN
-        if (price := model.price) is None
-        else price.input * prompt + price.output * output + price.per_item
+        if model.price is None
+        else model.price.worst(
+            prompt, min(output, model.max_output_tokens or output) * copies, copies
+        )
         for model in models
     ]
 
@@ -145,13 +186,32 @@ def _balanced(
     return found
 
 
-def _score(strategy: str, values: Sequence[Any], places: Sequence[int], i: int) -> float:
-    """A strategy's number turned into 0..1, best candidate first; feeds the confidence."""
-    value, best = values[i], values[places[0]]
+def _scores(
+    strategy: str,
+    intent: Intent,
+    models: Sequence[Model],
+    values: Sequence[Any],
+    places: Sequence[int],
+) -> list[float]:
+    """Scores of the chosen places, 0..1 and never rising along the order."""
+    best = min(values[i] for i in places)
+    scores = [_score(strategy, values[i], best) for i in places]
+    leads = _leads(intent, [models[i] for i in places])
+    if leads is None or leads[0] == leads[-1]:
+        return scores
+    found: list[float] = []
+    for lead, score in zip(leads, scores, strict=True):
+        mixed = (_LEAD * lead / leads[0] + score) / (_LEAD + 1.0)
+        found.append(min(mixed, found[-1]) if found else mixed)
+    return found
+
+
+def _score(strategy: str, value: Any, best: Any) -> float:
+    """A strategy's number turned into 0..1; ``best`` is the best among the candidates."""
     if strategy in ("cost", "latency"):
         if value == _UNKNOWN:
             return 0.0
-        return min(1.0, (best + _EPSILON) / (value + _EPSILON))
+        return float(min(1.0, (best + _EPSILON) / (value + _EPSILON)))
     if strategy in ("quality", "balanced"):
         return float(-value)
     if strategy == "capability-first":
@@ -186,11 +246,9 @@ def _spread_ties(
     spread: str,
 ) -> list[int]:
     """Share traffic among candidates the strategy cannot tell apart (load_balancing)."""
-    best = values[places[0]]
-    matched = task_match(models[places[0]], intent.task)
-    tied = [
-        i for i in places if values[i] == best and task_match(models[i], intent.task) == matched
-    ]
+    key = _key(intent, models, values)
+    best = key(places[0])
+    tied = [i for i in places if key(i) == best]
     if len(tied) < 2:
         return places
     if spread == "least_loaded":
@@ -227,7 +285,8 @@ def reason(intent: Intent, policies: tuple[str, ...]) -> str:
         return "explicit_model"
     if not intent.selects:
         return "default_provider"
-    if intent.task_source == "hint" and intent.strategy_source != "header":
+    hinted = intent.task_source == "hint" and intent.strategy_source != "header"
+    if hinted or intent.ladder:
         return "best_capability_match"
     return {
         "cost": "lowest_cost",

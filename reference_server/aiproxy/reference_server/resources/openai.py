@@ -10,8 +10,8 @@ import falcon
 import falcon.asgi
 import orjson
 
+from aiproxy.middleware.admission import read_json
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.exchange import read_json
 from aiproxy.reference_server.onnx.local_models import LocalModels
 
 

@@ -1,0 +1,99 @@
+"""What the client is told when the candidates are exhausted: one error that sums them up
+(XAI-FAIL-022). ``x-should-retry: false`` keeps its retries from multiplying ours, unless waiting
+would help: then ``Retry-After`` says how long."""
+
+from aiproxy.middleware import outcome
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.outcome import MODEL_NOT_FOUND, Fault
+from aiproxy.middleware.serving import Serving
+
+
+def timed_out(serving: Serving) -> ProxyError:
+    """The deadline of the whole request passed."""
+    limit_s = serving.deadline - serving.decision.started
+    return ProxyError(
+        "upstream_timeout",
+        f"No provider answered within {limit_s:g} s, "
+        f"after {len(serving.decision.attempts)} attempts.",
+        should_retry=False,
+    )
+
+
+def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> ProxyError:
+    """Nobody is left to ask. ``last`` is ``None`` when nobody could be asked at all;
+    ``soonest_s`` is when one of the failed may be asked again."""
+    if last is None:
+        return ProxyError(
+            "no_eligible_provider",
+            "No provider can express this request: "
+            "every candidate would have to drop a part of it.",
+            param="model",
+            should_retry=False,
+        )
+    if serving.intent.failover == "manual":
+        return ProxyError(
+            "failover_required",
+            f"The chosen provider failed ({last.reason}) and X-AI-Failover-Policy is manual; "
+            "X-AI-Alternatives-Considered lists whom to ask next.",
+            should_retry=False,
+        )
+    if serving.too_late():
+        return timed_out(serving)
+    if last.retry == "larger":
+        return outcome.client_error(last)
+    tried = {attempt.model.provider.id for attempt in serving.decision.attempts}
+    if len(tried) == 1:
+        return _lone(last)
+    return ProxyError(
+        "all_providers_failed",
+        f"All {len(tried)} providers that were tried failed; the last one with {last.reason}.",
+        retry_after_s=soonest_s,
+        should_retry=False if soonest_s is None else None,
+    )
+
+
+def _lone(last: Fault) -> ProxyError:
+    """The error of the only provider that could be asked, by its kind."""
+    wait = last.retry_after_s
+    retry = None if wait is not None else False
+    if last.code == MODEL_NOT_FOUND:
+        return ProxyError(
+            "model_not_found",
+            "The provider of this model does not have it any more.",
+            param="model",
+        )
+    if last.reason == "timeout":
+        return ProxyError(
+            "upstream_timeout", "The provider did not answer in time.", should_retry=False
+        )
+    if last.reason == "rate_limited":
+        return ProxyError(
+            "rate_limit_exceeded",
+            "The provider is limiting requests; the limit is its own, not this key's.",
+            retry_after_s=wait if wait is not None else 1.0,
+        )
+    if last.reason in ("overloaded", "local_gpu_busy"):
+        return ProxyError(
+            "provider_overloaded",
+            "The provider is overloaded and no other one may serve this request.",
+            retry_after_s=wait,
+            should_retry=retry,
+        )
+    if last.reason == "auth_failed":
+        return ProxyError(
+            "upstream_auth_failed",
+            "The provider refused this router's credentials; its operator must mend them.",
+            should_retry=False,
+        )
+    if last.reason in ("invalid_response", "stream_interrupted"):
+        return ProxyError(
+            "upstream_invalid_response",
+            "The provider's answer could not be understood.",
+            should_retry=False,
+        )
+    return ProxyError(
+        "all_providers_failed",
+        f"The only provider that may serve this request failed ({last.reason}).",
+        retry_after_s=wait,
+        should_retry=retry,
+    )
