@@ -17,10 +17,11 @@ def _fakes() -> Iterator[Any]:
 
 
 @pytest.fixture
-def fakes(_fakes: Any) -> Any:
+def fakes(_fakes: Any) -> Iterator[Any]:
     """Upstreams by name (``fakes.a``), silent and unscripted at the start of each test."""
     _fakes.reset()
-    return _fakes
+    yield _fakes
+    _fakes.check()
 
 
 @pytest.fixture(scope="session")

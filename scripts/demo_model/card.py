@@ -60,7 +60,8 @@ endings and simulated typing slips. {batches} batches of at most 2,560 tokens.
 
 Greedy answers to wordings that were never in the training data. An answer counts only when it equals
 the expected one character for character. The facts themselves were trained on: this measures whether
-a new wording finds the fact, nothing more. The last column has one more typing slip in each question.
+a new wording finds the fact, nothing more. The last column is a sample of
+them with a typing slip in each.
 
 | questions about | asked | right | right with a slip |
 |---|---|---|---|

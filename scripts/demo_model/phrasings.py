@@ -67,6 +67,9 @@ TEMPLATES: Final[dict[str, Templates]] = {
             "do i have to send {s}",
             "what happens without {s}",
             "must i send {s}",
+            "is {s} needed",
+            "do i have to set {s}",
+            "need i set {s}",
         ),
         ("what is the default value of {s}", "does {s} have a default", "do i need {s}"),
     ),
@@ -154,6 +157,10 @@ TEMPLATES: Final[dict[str, Templates]] = {
             "option {s}",
             "what is {s} for",
             "explain the config option {s}",
+            "the default value of {s}",
+            "{s} default value",
+            "default value for {s}",
+            "which type is {s}",
         ),
         (
             "what is the default value of {s}",
@@ -255,6 +262,44 @@ OPENERS: Final = (
 )
 ENDINGS: Final = ("?", " please", " please?", "??", " in aiproxy", " thanks", ".", " exactly")
 SLIPS: Final = "abcdefghijklmnopqrstuvwxyz"
+
+
+# Words that may stand for each other in a question; a phrase comes before the words in it.
+SYNONYMS: Final[tuple[tuple[str, ...], ...]] = (
+    ("how do i", "how can i", "how to", "how would i", "how should i", "i want to", "i need to", "show me how to", "tell me how to", "what is the way to"),
+    ("what is", "whats", "what's", "explain", "tell me about", "describe"),
+    ("which command", "what command"),
+    ("list the", "show the", "name the", "what are the", "list all", "give me the", "which are the"),
+    ("start", "run", "launch", "boot", "fire up", "bring up"),
+    ("configuration", "config", "config file", "settings", "configuration file"),
+    ("check", "validate", "verify", "test", "lint"),
+    ("show", "print", "display", "see", "view"),
+    ("add", "configure", "set up", "connect", "enable"),
+    ("limit", "cap", "restrict", "bound"),
+    ("example", "sample", "snippet"),
+    ("install", "set up", "get"),
+    ("use", "work with", "run"),
+    ("mount", "add", "use", "wrap", "install"),
+    ("my app", "my application", "an app", "our app"),
+    ("are there", "exist", "do you have", "can i use"),
+    ("server", "proxy", "service"),
+    ("explain", "describe", "tell me about"),
+    ("model", "llm", "ai"),
+    ("who are you", "who are u", "what are you exactly"),
+    ("thanks", "thank you", "thx", "ty"),
+    ("hello", "hi", "hey", "hallo", "hi there"),
+)  # fmt: skip
+
+
+def reworded(question: str, source: random.Random) -> str:
+    """Return ``question`` with one or two of its phrases exchanged for their like."""
+    for group in source.sample(SYNONYMS, len(SYNONYMS)):
+        found = [phrase for phrase in group if f" {phrase} " in f" {question} "]
+        if found and source.random() < 0.5:
+            phrase = max(found, key=len)
+            swapped = f" {question} ".replace(f" {phrase} ", f" {source.choice(group)} ", 1)
+            question = swapped.strip()
+    return question
 
 
 def worded(template: str, subject: str) -> str:

@@ -5,12 +5,15 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from demo_model.elsewhere import HELD_OUT, TEMPLATES_ELSEWHERE, foreign_question, held_out_question
 from demo_model.facts import Fact, facts, fold
-from demo_model.guide import ELSEWHERE, FILLERS, HELD_OUT_ELSEWHERE, REFUSAL
-from demo_model.phrasings import TEMPLATES, slipped, varied, worded
+from demo_model.guide import REFUSAL
+from demo_model.phrasings import TEMPLATES, reworded, slipped, varied, worded
 
 ROUNDS = 4  # wordings of one fact in an epoch
-ELSEWHERE_SHARE = 0.12
+ROUNDS_DIRECT = 16  # of a fact that has no templates, only questions of its own
+ELSEWHERE_SHARE = 0.28
+REWORDED_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,6 @@ class Corpus:
 
     def __init__(self) -> None:
         self.facts = facts()
-        self.elsewhere = ELSEWHERE[:-HELD_OUT_ELSEWHERE]
-        self.held_elsewhere = ELSEWHERE[-HELD_OUT_ELSEWHERE:]
         known = {fold(question) for fact in self.facts for question in trained_direct(fact)}
         held = [pair for fact in self.facts for pair in self._held_questions(fact)]
         self.held = tuple(pair for pair in held if fold(pair.question) not in known)
@@ -47,17 +48,19 @@ class Corpus:
         """Yield each fact in ``ROUNDS`` wordings, and questions about anything else."""
         total = 0
         for fact in self.facts:
-            for _ in range(ROUNDS):
+            for _ in range(ROUNDS if TEMPLATES[fact.group][0] else ROUNDS_DIRECT):
                 total += 1
                 yield self._trained(fact, source)
         for _ in range(int(total * ELSEWHERE_SHARE)):
-            yield Pair("elsewhere", varied(self._foreign(source), source), REFUSAL)
+            yield Pair("elsewhere", varied(foreign_question(source), source), REFUSAL)
 
     def _trained(self, fact: Fact, source: random.Random) -> Pair:
         trained, _ = TEMPLATES[fact.group]
         known = trained_direct(fact)
         if known and (not trained or source.random() < 0.5):
             question = source.choice(known)
+            if " " in question and source.random() < REWORDED_SHARE:
+                question = reworded(question, source)
         else:
             question = worded(source.choice(trained), source.choice(fact.subjects))
         question = varied(question, source)
@@ -72,38 +75,11 @@ class Corpus:
         asked += fact.direct[len(fact.direct) - held_count(fact) :]
         return [Pair(fact.family, question, fact.answer) for question in asked]
 
-    def _foreign(self, source: random.Random) -> str:
-        """Return a question about something else: filled, sometimes long, sometimes word salad."""
-        roll = source.random()
-        if roll < 0.06:
-            words = [
-                source.choice(source.choice(list(FILLERS.values())))
-                for _ in range(source.randint(3, 90))
-            ]
-            return " ".join(words)
-        if roll < 0.12:
-            return " ".join(
-                filled(source.choice(self.elsewhere), source) for _ in range(source.randint(2, 12))
-            )
-        return filled(source.choice(self.elsewhere), source)
-
     def held_foreign(self, source: random.Random, each: int = 12) -> Iterator[Pair]:
-        for template in self.held_elsewhere:
-            for question in dict.fromkeys(filled(template, source) for _ in range(each)):
+        for template in TEMPLATES_ELSEWHERE[-HELD_OUT:]:
+            for question in dict.fromkeys(held_out_question(template, source) for _ in range(each)):
                 yield Pair("elsewhere", question, REFUSAL)
 
     def mistyped(self, pairs: Sequence[Pair], source: random.Random) -> Iterator[Pair]:
         for pair in pairs:
             yield Pair(pair.family, slipped(pair.question, source), pair.answer)
-
-
-def filled(template: str, source: random.Random) -> str:
-    values = {name: source.choice(words) for name, words in FILLERS.items()}
-    values |= {
-        "place2": source.choice(FILLERS["place"]),
-        "a": str(source.randint(1, 999)),
-        "b": str(source.randint(10, 99)),
-    }
-    for name, value in values.items():
-        template = template.replace("{" + name + "}", value)
-    return template

@@ -165,6 +165,14 @@ def test_translated_requests_meet_the_request_schema(body: dict[str, Any]) -> No
         ({"model": "m", "messages": [], "n": 1.5}, "n"),
         ({"model": "m", "messages": [], "stop": [1]}, "stop[0]"),
         ({"model": "m", "messages": [], "tools": [{"type": "function"}]}, "tools[0].function"),
+        (
+            {
+                "model": "m",
+                "messages": [],
+                "tools": [{"type": "custom", "custom": {"name": "f", "format": True}}],
+            },
+            "tools[0].custom.format",
+        ),
     ],
 )
 def test_unreadable_chat_bodies_name_the_member(body: dict[str, Any], param: str) -> None:
@@ -183,6 +191,10 @@ def test_unreadable_chat_bodies_name_the_member(body: dict[str, Any], param: str
         ({"model": "m", "input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
         ({"model": "m", "input": "a", "tools": [{"type": "function"}]}, "tools[0].name"),
         ({"model": "m", "input": "a", "text": {"format": 5}}, "text.format"),
+        (
+            {"model": "m", "input": "a", "tools": [{"type": "custom", "name": "f", "format": 5}]},
+            "tools[0].format",
+        ),
     ],
 )
 def test_unreadable_responses_bodies_name_the_member(body: dict[str, Any], param: str) -> None:

@@ -113,14 +113,6 @@ def test_restricting_sampling_to_the_likeliest_token_is_greedy(demo: TextModel) 
         assert said(demo, asking(sampling=sampling)) == greedy
 
 
-def test_a_strong_frequency_penalty_changes_a_repetitive_answer(demo: TextModel) -> None:
-    request = asking("list the request headers")
-    penalised = asking(
-        "list the request headers", sampling=Sampling(frequency_penalty=2.0), max_tokens=60
-    )
-    assert said(demo, request) != said(demo, penalised)
-
-
 def test_a_prompt_longer_than_the_context_is_refused_with_both_sizes(demo: TextModel) -> None:
     with pytest.raises(ContextOverflow) as overflow:
         demo.start(asking("word " * 2000))

@@ -14,15 +14,20 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
+import pytest
 from upstreams import Script, Upstream, free_port, serve_asgi
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from aiproxy.middleware import AIProxyMiddleware, AIProxyWSGIMiddleware
 from aiproxy.middleware.gateway import Gateway
+from aiproxy.spec import checker, validate
 
 Pairs = Sequence[tuple[str, str]] | Mapping[str, str]
 
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 HELLO = [{"role": "user", "content": "Hello"}]
+#: US dollars per 1000 tokens.
+CHEAP, DEAR = 0.001, 0.010
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
 
@@ -170,11 +175,19 @@ def _chunks(body: bytes) -> bytes:
 
 @dataclass
 class Mount(Client):
-    """A mounted middleware. ``host`` is the wrapped application's log: (method, path, body)."""
+    """A mounted middleware. ``host`` is the wrapped application's log: (method, path, body).
+
+    Every answer is held to what is promised of all answers (``check_answer``).
+    """
 
     kind: str
     middleware: Any
     host: list[tuple[str, str, bytes]] = field(default_factory=list)
+
+    def request(self, *args: Any, **options: Any) -> Got:
+        got = super().request(*args, **options)
+        check_answer(got)
+        return got
 
     @property
     def gateway(self) -> Gateway:
@@ -265,8 +278,54 @@ def mounted(server: Any, config: Any, *, app: Any = None) -> Iterator[Mount]:
     server.app = shown
     try:
         yield Mount(server.port, server.kind, shown, log)
+        gateway = getattr(shown, "gateway", None)
+        for decision in list(gateway.decisions._rows.values()) if gateway else ():
+            hold(decision.record(), "decision")
     finally:
         server.leave(shown)
+
+
+_SHAPES = {
+    "x-ai-auto-selection": "auto-selection-emitted",
+    "x-ai-auto-decisions": "auto-decisions-emitted",
+    "x-ai-tool-mapping": "tool-mapping",
+    "x-ai-alternatives-considered": "alternatives",
+}
+EACH, TOGETHER = 2048, 3072
+
+
+def hold(document: Any, name: str) -> None:
+    """The document is valid against a schema; the slow validator only says why not."""
+    if not checker(name).ok(document):
+        validate(document, name)
+        raise AssertionError(f"the two validators disagree on {name}")
+
+
+def check_answer(got: Got) -> None:
+    """What holds for every answer: one-line ASCII headers, bounded, in their schemas' shapes; the
+    ``x-aiproxy`` member and our error object likewise (XAI-RESP-001 to 003, 008 to 012, 036)."""
+    ours = [(name, value) for name, value in got.headers if name.startswith("x-ai-")]
+    assert len({name for name, _ in ours}) == len(ours), f"an X-AI header came twice: {ours}"
+    for name, value in ours:
+        assert value.isascii(), (name, value)
+        assert value.isprintable(), (name, value)
+        assert len(value) <= EACH, (name, len(value))
+        if name in _SHAPES:
+            document = json.loads(value)
+            assert len(json.dumps(document, separators=(",", ":"))) >= len(value), name
+            hold(document, _SHAPES[name])
+    assert sum(len(name) + len(value) + 4 for name, value in ours) <= TOGETHER
+    confidence = got.header("x-ai-selection-confidence")
+    if confidence is not None:
+        assert 0.0 <= float(confidence) <= 1.0
+        assert got.selection["confidence"] == pytest.approx(float(confidence))
+    if got.header("content-type") != "application/json" or not got.body:
+        return
+    body = got.json
+    if isinstance(body, dict) and "x-aiproxy" in body:
+        hold(body["x-aiproxy"], "x-aiproxy")
+    if got.status >= 400 and got.header("x-request-id"):
+        hold(body, "error-emitted")
 
 
 # --- the wrapped application ---------------------------------------------------------------------
@@ -336,6 +395,11 @@ def wsgi_host(log: list[tuple[str, str, bytes]]) -> Any:
 # --- upstreams and configurations ----------------------------------------------------------------
 
 
+def model(name: str, **facts: Any) -> dict[str, Any]:
+    """A cheap model of fair quality, changed by ``facts``."""
+    return {"name": name, "cost_per_1k_tokens": CHEAP, "quality": 0.8, **facts}
+
+
 class Fakes:
     """Scripted upstreams by name, started when first asked for and kept for the session."""
 
@@ -358,6 +422,15 @@ class Fakes:
             upstream.script = Script()
             upstream.queue.clear()
             upstream.seen.clear()
+
+    def check(self) -> None:
+        """No upstream may ever see the word auto or one of our headers (XAI-AUTO-002, HDR-007)."""
+        for name, upstream in self._running.items():
+            for seen in upstream.seen:
+                for member in ("model", "tools", "reasoning", "reasoning_effort", *LIMITS):
+                    assert seen.body.get(member) != "auto", f"{name} was sent {member}: auto"
+                leaked = [h for h in seen.headers if h.startswith("x-ai-")]
+                assert not leaked, f"{name} was sent {leaked}"
 
     def called(self) -> dict[str, int]:
         """How often each upstream was asked, those that were."""

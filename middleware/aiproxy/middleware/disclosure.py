@@ -154,7 +154,7 @@ def _auto_selection(decision: Decision) -> dict[str, Any]:
         found["attempts"] = [
             {
                 "provider": attempt.model.provider.id,
-                "outcome": attempt.error or attempt.outcome,
+                "outcome": attempt.error or ("ok" if attempt is served else attempt.outcome),
             }
             for attempt in decision.attempts
         ]

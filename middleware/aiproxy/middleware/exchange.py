@@ -60,7 +60,7 @@ class Exchange:
         decision = self.decision
         try:
             reply = yield from self._serve()
-            if decision.outcome == "pending":
+            if decision.outcome == "running":
                 decision.outcome = "ok"
             return reply
         except ProxyError as error:
@@ -145,13 +145,6 @@ class Exchange:
         if endpoint != "predict":
             return Asked(endpoint, body, inbound.body)
         native = predict.read(body, self.gateway.registry)
-        if native.body.get("stream"):
-            raise ProxyError(
-                "unsupported_parameter",
-                "A predict answer is one document; POST /v1/chat/completions streams.",
-                param="parameters.stream",
-            )
-        check_body(native.endpoint, native.body)
         return Asked(native.endpoint, native.body, orjson.dumps(native.body), native)
 
     def _plan(self, intent: Intent) -> Plan:
@@ -195,12 +188,12 @@ class Exchange:
         if self._serving is not None and self._serving.delivered:
             decision.outcome = "ok"
             return
-        if decision.outcome == "pending":
-            decision.outcome = "aborted"
+        if decision.outcome != "running":
+            return  # it had failed already
+        decision.outcome = "aborted"
         for attempt in decision.attempts:
             if attempt.outcome == "running" or attempt is decision.served:
-                if decision.outcome == "aborted":
-                    attempt.outcome, attempt.error = "aborted", "client_disconnected"
+                attempt.outcome, attempt.error = "aborted", "client_disconnected"
 
 
 def _malformed(fault: MalformedRequest) -> ProxyError:

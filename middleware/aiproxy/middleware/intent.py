@@ -74,14 +74,15 @@ class Intent:
 
     @property
     def selects(self) -> bool:
-        """Whether the router may choose among models."""
-        return self.model_auto and self.mode != "disabled"
+        """Whether the router may choose among models: without a header, or with the switch off,
+        ``auto`` is the default provider's default model (XAI-SYNC-002, XAI-SYNC-007)."""
+        return self.model_auto and self.mode == "assisted"
 
     @property
     def ladder(self) -> bool:
         """Whether the rung of reasoning a model declares ranks it before the strategy does:
         reasoning was asked for by ``auto`` or a preference, and the router chooses the model."""
-        if not self.selects or self.mode != "assisted":
+        if not self.selects:
             return False
         asked = "reasoning" in self.autos or "reasoning_effort" in self.autos
         return asked or self.reasoning is not None

@@ -220,10 +220,10 @@ class Registry:
                 self.trouble_until, track.cooling_until, track.blocked_until, track.open_until
             )
 
-    def default_model(self, capability: str) -> Model | None:
-        """The first model the default provider lists that has ``capability``."""
+    def default_model(self, needs: frozenset[str]) -> Model | None:
+        """The first model the default provider lists that can do all that is needed."""
         for model in self.by_provider[self.default.id]:
-            if capability in model.capabilities:
+            if needs <= model.capabilities:
                 return model
         return None
 

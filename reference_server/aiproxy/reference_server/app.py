@@ -5,30 +5,31 @@ and facts about itself. The middleware around it sees every request (scope ``all
 local models the way it reaches any provider, through the wrapped application.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, Final, cast
 
-import falcon
 import falcon.asgi
-import orjson
 
-from aiproxy.middleware import AIProxyMiddleware, Gateway, load_config
+from aiproxy.middleware import AIProxyMiddleware, Gateway
 from aiproxy.middleware.admission import request_id
-from aiproxy.middleware.config import Config
+from aiproxy.middleware.asgi import App, Receive, Scope, Sender
 from aiproxy.middleware.decision import Decision
-from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Runtime
-from aiproxy.reference_server.embedded import embedded_config
-from aiproxy.reference_server.onnx.errors import LocalError
+from aiproxy.reference_server.configuration import load_local_models, read_config
+from aiproxy.reference_server.falcon_errors import handle_errors
 from aiproxy.reference_server.onnx.local_models import LocalModels
 from aiproxy.reference_server.resources import about, health, openai
-
-#: What stands where a configuration file says nothing: this server looks at every request.
-BASE: Final[Mapping[str, Any]] = {"routing": {"scope": "all"}}
+from aiproxy.reference_server.resources.documents import Document
 
 #: Served by a later release; answered with an honest 501 until then, and not advertised.
 LATER: Final = ("/v1/analytics", "/v1/performance", "/dashboard", "/v1/images/generations")
+#: Endpoints a given ``server.endpoints`` list leaves out by not naming them. The facts about the
+#: node are no part of the Standard's list: they go only where an entry says ``enabled: false``.
+_LISTED: Final = frozenset({"/v1/models", "/aiproxy/mesh/status"})
+_HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_NOWHERE: Final = "/switched-off"
 
 
 def create_app(
@@ -36,7 +37,7 @@ def create_app(
     *,
     on_decision: Callable[[Decision], None] | None = None,
     runtime: Runtime | None = None,
-) -> AIProxyMiddleware:
+) -> "Server":
     """Return the server as an ASGI application.
 
     ``config`` is a path, a mapping, a loaded ``Config``, or ``None`` for the embedded default
@@ -45,65 +46,67 @@ def create_app(
     Raises:
         ConfigInvalid: a bad configuration.
     """
-    if config is None:
-        config = embedded_config()
-    loaded = config if isinstance(config, Config) else load_config(config, base=BASE)
-    local, usable = load_local_models(loaded)
+    local, usable = load_local_models(read_config(config))
     gateway = Gateway(
         usable, wrapped_app=False, scope="all", runtime=runtime, on_decision=on_decision
     )
-    return AIProxyMiddleware(falcon_app(gateway, local), gateway)
+    return Server(cast(App, falcon_app(gateway, local)), gateway)
 
 
-def load_local_models(config: Config) -> tuple[LocalModels, Config]:
-    """Load what providers of type ``local`` list; return it with the configuration that remains.
+class Server(AIProxyMiddleware):
+    """The middleware around the Falcon application, with the paths of this server made plain.
 
-    A model that cannot run (missing file, runtime not available) is not offered: it is taken out
-    of the configuration and stays in ``LocalModels`` with its reason.
+    A trailing slash is dropped before anything looks at the path, and an endpoint that
+    ``server.endpoints`` switches off is answered like any path that does not exist (AIP-API-035).
     """
-    values = dict(config.values)
-    providers: dict[str, Any] = {}
-    loaded = []
-    for name, entry in values["providers"].items():
-        if not entry["enabled"] or (entry["type"] or name) != "local":
-            providers[name] = entry
-            continue
-        models = LocalModels.from_config(entry)
-        running = {model.name for model in models.models if model.available}
-        rows = [_with_context(row, models) for row in entry["models"] if row["name"] in running]
-        providers[name] = {**entry, "models": rows, "enabled": bool(rows)}
-        loaded += models.models
-    values["providers"] = providers
-    return LocalModels(tuple(loaded)), replace(config, values=values)
+
+    def __init__(self, app: App, gateway: Gateway) -> None:
+        super().__init__(app, gateway)
+        self._off = switched_off(gateway.config.values["server"]["endpoints"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Sender) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path[-1:] == "/":
+                path = path.rstrip("/") or "/"
+                scope = {**scope, "path": path}
+            if self._off and any(path == off or path.startswith(off + "/") for off in self._off):
+                scope = {**scope, "path": _NOWHERE}
+        await super().__call__(scope, receive, send)
 
 
-def _with_context(row: Mapping[str, Any], models: LocalModels) -> dict[str, Any]:
-    window = next(m.context_window for m in models.models if m.name == row["name"])
-    return {**row, "context_window": row.get("context_window") or window}
+def switched_off(rows: list[dict[str, Any]] | None) -> frozenset[str]:
+    """The paths, beside the inference ones, that a ``server.endpoints`` list does not serve."""
+    if rows is None:
+        return frozenset()
+    on = {row["path"].rstrip("/") for row in rows if row["enabled"]}
+    named = {row["path"].rstrip("/") for row in rows}
+    return (_LISTED | named) - on - _HEALTH
 
 
-def falcon_app(gateway: Gateway, local: LocalModels) -> falcon.asgi.App:
+def falcon_app(gateway: Gateway, local: LocalModels) -> "falcon.asgi.App[Any, Any]":
     """The Falcon application by itself: level 1, one provider."""
-    app = falcon.asgi.App(middleware=[_RequestId(gateway), _Closing(local)])
-    app.req_options.strip_url_path_trailing_slash = True
-    app.add_error_handler(ProxyError, _proxy_error)
-    app.add_error_handler(LocalError, _local_error)
-    app.add_error_handler(Exception, _bug)
-    app.set_error_serializer(_serialize)
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App()
+    app.add_middleware(_RequestId(gateway))
+    app.add_middleware(_Closing(local))
+    handle_errors(app)
     app.add_route("/v1/chat/completions", openai.Chat(local))
     app.add_route("/v1/completions", openai.Completions(local))
     app.add_route("/v1/embeddings", openai.Embeddings(local))
     app.add_route("/v1/responses", openai.NotLocal())
+    app.add_route("/aiproxy/predict", openai.NotLocal())
     app.add_route("/v1/models", openai.Models(local))
     app.add_route("/v1/models/{name:path}", openai.Model(local))
     app.add_route("/healthz", health.Live())
     app.add_route("/readyz", health.Ready(gateway))
-    app.add_route("/aiproxy/predict", openai.NotLocal())
-    app.add_route("/aiproxy/mesh/status", about.MeshStatus(gateway))
-    app.add_route("/v1/extensions", about.Extensions(gateway))
-    app.add_route("/v1/capabilities", about.Capabilities(gateway))
-    app.add_route("/v1/providers", about.Providers(gateway))
-    app.add_route("/v1/routing", about.Routing(gateway))
+    app.add_route(
+        "/aiproxy/mesh/status", Document(partial(about.mesh_status, gateway, monotonic()))
+    )
+    app.add_route("/v1/extensions", Document(about.extensions))
+    app.add_route("/v1/capabilities", Document(partial(about.capabilities, gateway)))
+    app.add_route("/v1/providers", Document(partial(about.providers, gateway)))
+    app.add_route("/v1/routing", Document(partial(about.routing, gateway)))
+    app.add_route("/v1/routing/decisions/{request_id}", about.Decisions(gateway))
     for path in LATER:
         app.add_route(path, about.Later())
     return app
@@ -115,7 +118,9 @@ class _RequestId:
     def __init__(self, gateway: Gateway) -> None:
         self._new_id = gateway.runtime.new_id
 
-    async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+    async def process_request(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
+    ) -> None:
         given = req.get_header("x-request-id")
         pairs = (("x-request-id", given),) if given else ()
         req.context.request_id = request_id(pairs, self._new_id)
@@ -130,58 +135,3 @@ class _Closing:
 
     async def process_shutdown(self, scope: Any, event: Any) -> None:
         await self._local.close()
-
-
-async def _proxy_error(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: ProxyError, params: Any
-) -> None:
-    resp.status = error.status
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = error.encode()
-    for name, value in error.response_headers():
-        resp.set_header(name, value)
-
-
-async def _local_error(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: LocalError, params: Any
-) -> None:
-    resp.status = error.status
-    resp.content_type = falcon.MEDIA_JSON
-    # `reason` tells the router of this process why (local_gpu_busy); it is not a public code.
-    code = getattr(error, "reason", None) if error.code == "provider_overloaded" else error.code
-    body = {"message": error.message, "type": error.kind, "param": error.param, "code": code}
-    resp.data = orjson.dumps({"error": body})
-
-
-async def _bug(
-    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, params: Any
-) -> None:
-    if isinstance(error, falcon.HTTPStatus | falcon.HTTPError):
-        raise error
-    from logging import getLogger
-
-    identity = getattr(req.context, "request_id", "unknown")
-    getLogger("aiproxy").error("request %s failed", identity, exc_info=error)
-    await _proxy_error(
-        req,
-        resp,
-        ProxyError("internal_error", f"The server failed on this request; quote {identity}."),
-        params,
-    )
-
-
-_FALCON_CODES: Final = {
-    404: ("not_found", "There is nothing at this path."),
-    405: ("method_not_allowed", "This path does not take this method; see Allow."),
-    413: ("request_too_large", "The body is too large."),
-    415: ("unsupported_media_type", "The body must be JSON."),
-}
-
-
-def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    """Falcon's own refusals in the OpenAI shape."""
-    code, message = _FALCON_CODES.get(
-        error.status_code, ("invalid_value", "The request is malformed.")
-    )
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = ProxyError(code, message).encode()

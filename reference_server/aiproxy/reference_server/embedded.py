@@ -7,14 +7,15 @@ loopback port, with the models it lists. Nothing else is contacted.
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
+from threading import Thread
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
-import urllib3
 
 from aiproxy.middleware import load_config
 from aiproxy.middleware.config import Config
@@ -23,7 +24,11 @@ from aiproxy.spec.catalog import Preset, presets
 DEMO_MODEL: Final = "aiproxy-demo"
 #: Seconds a loopback server has to answer; it is on this machine or it is not there.
 PROBE_S: Final = 0.25
+#: Seconds all probes together may take.
+PROBE_ALL_S: Final = 0.5
+_MOST_BYTES: Final = 4 * 1024 * 1024
 _MOST_MODELS: Final = 200
+_ONNX: Final = ("numpy", "onnxruntime", "tokenizers")
 #: The demo model knows one subject; anything else that is configured is a better answer.
 _DEMO: Final = {
     "type": "local",
@@ -77,7 +82,7 @@ def discover(
             found.append(line)
             if entry is not None:
                 providers[name] = entry
-    if find_spec("onnxruntime") is not None and find_spec("tokenizers") is not None:
+    if all(find_spec(name) is not None for name in _ONNX):
         providers["local"] = _DEMO
         found.append(Found("local", True, f"the bundled demo model {DEMO_MODEL}, on the CPU"))
     else:
@@ -108,15 +113,27 @@ def _cloud(preset: Preset, env: Mapping[str, str]) -> tuple[dict[str, Any] | Non
 
 
 def _local_servers() -> list[tuple[str, dict[str, Any] | None, Found]]:
+    """What each known kind of local server answers. Never takes longer than ``PROBE_ALL_S``: a
+    server that dribbles is left behind in a thread that ends with the process."""
     known = [p for p in presets().values() if p.local and p.probe is not None]
-    with ThreadPoolExecutor(max_workers=max(1, len(known))) as pool:
-        return list(pool.map(_local_server, known))
+    listed: dict[str, list[str]] = {}
+
+    def ask(preset: Preset) -> None:
+        listed[preset.name] = listed_models(preset.probe or "")
+
+    threads = [Thread(target=ask, args=(preset,), daemon=True) for preset in known]
+    for thread in threads:
+        thread.start()
+    deadline = monotonic() + PROBE_ALL_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - monotonic()))
+    return [_local_server(preset, listed.get(preset.name, [])) for preset in known]
 
 
-def _local_server(preset: Preset) -> tuple[str, dict[str, Any] | None, Found]:
-    probe = preset.probe or ""
-    names = _listed_models(probe)
-    where = urlsplit(probe).netloc
+def _local_server(
+    preset: Preset, names: list[str]
+) -> tuple[str, dict[str, Any] | None, Found]:
+    where = urlsplit(preset.probe or "").netloc
     if not names:
         return preset.name, None, Found(preset.name, False, f"nothing answers at {where}")
     entry = {
@@ -128,20 +145,30 @@ def _local_server(preset: Preset) -> tuple[str, dict[str, Any] | None, Found]:
     return preset.name, entry, Found(preset.name, True, f"{len(names)} models at {where}")
 
 
-def _listed_models(probe: str) -> list[str]:
-    """The model ids a server on this machine lists; empty when none answers in time."""
+def listed_models(url: str) -> list[str]:
+    """The model ids a server on this machine lists; empty when none answers in time.
+
+    A list whose entries name providers is another router's, or our own: that is no model server,
+    and asking it would go round in circles.
+    """
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=PROBE_S)
     try:
-        with urllib3.PoolManager(retries=False) as pool:
-            reply = pool.request("GET", probe, timeout=PROBE_S, redirect=False)
-        document = orjson.loads(reply.data) if reply.status == 200 else None
-    except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError, OSError):
+        connection.request("GET", parts.path, headers={"accept": "application/json"})
+        reply = connection.getresponse()
+        body = reply.read(_MOST_BYTES)
+        document = orjson.loads(body) if reply.status == 200 else None
+    except (HTTPException, OSError, ValueError):
         return []
+    finally:
+        connection.close()
     if not isinstance(document, dict):
         return []
-    rows = document.get("data") or document.get("models") or []
-    if reply.headers.get("x-request-id", "").startswith("req_"):
-        return []  # another server of this kind, or ourselves: not a model runtime
-    names = [
-        row.get("id") or row.get("name") for row in rows[:_MOST_MODELS] if isinstance(row, dict)
-    ]
-    return [name for name in names if isinstance(name, str) and name]
+    listed = document.get("data") or document.get("models")
+    if not isinstance(listed, list):
+        return []
+    rows = [row for row in listed[:_MOST_MODELS] if isinstance(row, dict)]
+    if any("providers" in row for row in rows):
+        return []
+    names = [row.get("id") or row.get("name") for row in rows]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))

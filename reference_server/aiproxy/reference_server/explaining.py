@@ -1,15 +1,16 @@
 """``aiproxy explain``: the decision a request would get, with no provider called."""
 
+from asyncio import run
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from aiproxy.middleware import Gateway, load_config
+from aiproxy.middleware import Gateway
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Inbound
-from aiproxy.reference_server.app import BASE
-from aiproxy.reference_server.embedded import embedded_config
+from aiproxy.reference_server.configuration import load_local_models, read_config
 
 
 class Unusable(ValueError):
@@ -22,21 +23,23 @@ def explain_request(
     """Return the decision record (schema ``decision``) without attempts.
 
     The request is taken as authenticated: explain is the operator's own question. Local models are
-    taken as loadable; nothing is loaded.
+    loaded as the server loads them, since one that cannot run is no candidate there.
 
     Raises:
         ConfigInvalid: a bad configuration file.
         Unusable: a header that is not ``Name: value``, or an endpoint that is not served.
     """
-    config = load_config(path, base=BASE) if path is not None else embedded_config()
-    gateway = Gateway(config, wrapped_app=False, scope="all")
+    local, usable = load_local_models(read_config(path))
+    run(local.close())
+    gateway = Gateway(usable, wrapped_app=False, scope="all")
+    gateway.settings = replace(gateway.settings, keys=None)
     where = endpoint or _endpoint_of(raw)
     kind = gateway.settings.endpoints.get(where)
     if kind is None:
         served = ", ".join(gateway.settings.endpoints)
         raise Unusable(f"--endpoint {where}: not served here; expected one of {served}")
     exchange = Exchange(gateway, Inbound(where, kind, tuple(map(_pair, headers)), raw))
-    return exchange.explain(trusted=True).record()
+    return exchange.explain().record()
 
 
 def _pair(header: str) -> tuple[str, str]:

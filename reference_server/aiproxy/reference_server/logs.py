@@ -1,160 +1,176 @@
-"""Structured logs on one stream, with every known secret masked.
+"""Logs: one record a line, as JSON or text, with every known secret masked.
 
-Application records go through structlog; the line of each request is written directly, since it
-is on the request's path. Neither ever holds a prompt, a header value or a body.
+The line of each request is written directly, since it is on the request's path; other records come
+through ``logging``. Neither ever holds a prompt, a header value, a query or a body; of an exception
+only its type and where it was raised, because messages quote what they complain about.
 """
 
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
+from traceback import extract_tb
 from typing import Any, BinaryIO, Final
+from urllib.parse import urlsplit
 
 import orjson
-import structlog
 
+from aiproxy.middleware.asgi import App, Message, Receive, Scope, Sender
 from aiproxy.middleware.config import Config
+from aiproxy.middleware.config.shape import Shape, config_shape
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.money import usd
 
+MASK: Final = "***"
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warn": logging.WARNING,
     "error": logging.ERROR,
 }
-MASK: Final = "***"
 #: Things that look like credentials even when this process never knew them.
 _LIKELY: Final = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
-_SECRET_KEYS: Final = frozenset({"api_key", "api_token", "key", "secret", "client_secret"})
+#: A shorter secret is too common a word to be masked wherever it occurs.
+_SHORTEST: Final = 6
+_LONGEST_PATH: Final = 200
+_PROBES: Final = frozenset({"/healthz", "/readyz"})
 
 
 def secrets_of(config: Config) -> frozenset[str]:
-    """Every secret value of a configuration."""
-    return frozenset(_secrets(config.values))
+    """Every value the configuration schema marks as secret; of a URL, its password."""
+    return frozenset(s for s in _secrets(config_shape(), config.values) if len(s) >= _SHORTEST)
 
 
-def _secrets(value: Any, name: str = "") -> Iterator[str]:
+def _secrets(shape: Shape | None, value: Any) -> Iterator[str]:
+    if shape is None:
+        return
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _secrets(inner, str(key))
+            yield from _secrets(shape.child(key), inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _secrets(inner, name)
-    elif isinstance(value, str) and len(value) >= 6 and name in _SECRET_KEYS:
+            yield from _secrets(shape.items, inner)
+    elif isinstance(value, str) and shape.secret == "url":  # noqa: S105 - a schema annotation
+        yield urlsplit(value).password or ""
+    elif isinstance(value, str) and shape.secret:
         yield value
 
 
 class Redactor:
-    """Masks known secrets, and what looks like one, in every text of a log record."""
+    """Masks known secrets, and what looks like one, in a text."""
 
     def __init__(self, secrets: frozenset[str]) -> None:
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        longest_first = sorted(secrets, key=len, reverse=True)
+        known = "|".join(map(re.escape, longest_first))
+        self._known = re.compile(known) if known else None
 
-    def __call__(
-        self, logger: Any, method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        return {key: self.clean(value) for key, value in event.items()}
-
-    def clean(self, value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, MASK)
-            return _LIKELY.sub(MASK, value)
-        if isinstance(value, Mapping):
-            return {key: self.clean(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.clean(inner) for inner in value]
-        return value
+    def __call__(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        return _LIKELY.sub(MASK, text)
 
 
-def set_up(config: Config) -> Callable[[Decision], None] | None:
-    """Configure logging; return the hook that writes a line for each request, if any is wanted."""
+@dataclass(slots=True)
+class Output:
+    """Where lines go, and how they look. A line that cannot be written is dropped: logging never
+    fails a request."""
+
+    stream: BinaryIO
+    as_json: bool
+    redact: Redactor
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        try:
+            self.stream.write(_json_line(line) if self.as_json else _text_line(line))
+            self.stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
+def _json_line(line: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _text_line(line: Mapping[str, Any]) -> bytes:
+    """``key=value`` pairs; a value with spaces or control characters is quoted, so that a client's
+    model name cannot look like other fields or another line."""
+    words = [f"{key}={_word(value)}" for key, value in line.items() if value is not None]
+    return " ".join(words).encode() + b"\n"
+
+
+def _word(value: Any) -> str:
+    text = value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else str(value)
+    plain = text.isprintable() and not any(c in ' "=' for c in text)
+    return text if plain else orjson.dumps(_encodable(text)).decode()
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Handler(logging.Handler):
+    """Writes the records of ``logging`` to an ``Output``."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            text = f"unreadable record of {record.pathname}:{record.lineno}"
+        line = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "event": self._output.redact(_encodable(text.strip())),
+            "logger": record.name,
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = _raised(record.exc_info[1])
+        self._output.write(line)
+
+
+def _raised(error: BaseException) -> list[str]:
+    """Types and places of an exception and what caused it, innermost frame last; no messages."""
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(told) < 50:
+        told.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
+        frames = extract_tb(cause.__traceback__)
+        told += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What ``set_up`` gives: the hook for finished decisions, and a wrapper for the other requests."""
+
+    on_decision: Callable[[Decision], None]
+    wrap: Callable[[App], App]
+
+
+def set_up(config: Config) -> Logs:
+    """Send all records of this process to what ``observability.logging`` names.
+
+    Raises:
+        OSError: the output file cannot be opened.
+    """
     wanted = config.values["observability"]["logging"]
     level = _LEVELS[wanted["level"]]
-    stream = _open(wanted["output"])
-    as_json = wanted["format"] == "json"
     redact = Redactor(secrets_of(config))
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        redact,
-    ]
-    render: Any = (
-        structlog.processors.JSONRenderer(serializer=_dumps)
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    handler = logging.StreamHandler(_Text(stream))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
-        )
-    )
+    output = Output(_open(wanted["output"]), wanted["format"] == "json", redact)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [Handler(output)]
     root.setLevel(level)
     for noisy in ("uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
-    if level > logging.INFO:
-        return None
-    return RequestLog(stream, as_json)
-
-
-class RequestLog:
-    """Writes one line for each finished request."""
-
-    def __init__(self, stream: BinaryIO, as_json: bool) -> None:
-        self._stream = stream
-        self._as_json = as_json
-
-    def __call__(self, decision: Decision) -> None:
-        served = decision.served
-        line: dict[str, Any] = {
-            "timestamp": datetime.now(UTC),
-            "level": "info",
-            "event": "request",
-            "request_id": decision.id,
-            "endpoint": decision.endpoint,
-            "status": decision.status,
-            "outcome": decision.outcome,
-            "key": decision.owner,
-            "requested": decision.requested,
-            "provider": served.model.provider.id if served else None,
-            "model": served.model.upstream if served else None,
-            "attempts": len(decision.attempts),
-            "latency_ms": round(decision.latency_ms, 2),
-            "cost_usd": None if decision.cost is None else usd(decision.cost),
-            "error": decision.error["code"] if decision.error else None,
-        }
-        if self._as_json:
-            self._stream.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-        else:
-            shown = " ".join(f"{k}={v!s}" for k, v in line.items() if v is not None)
-            self._stream.write(_printable(shown).encode() + b"\n")
-        self._stream.flush()
-
-
-def _printable(text: str) -> str:
-    """One line: control characters of a client's model name stay inside it."""
-    return "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in text)
-
-
-class _Text:
-    """A text face of a byte stream, for ``logging``."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(text.encode("utf-8", "backslashreplace"))
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
+    requests = RequestLog(output, level)
+    return Logs(requests, requests.wrap)
 
 
 def _open(output: str) -> BinaryIO:
@@ -165,5 +181,95 @@ def _open(output: str) -> BinaryIO:
     return open(output, "ab")
 
 
-def _dumps(value: Any, **_: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+class RequestLog:
+    """Writes one line for each request: of an inference request what was decided, of any other
+    (refused early, model list, health) what it was answered with."""
+
+    def __init__(self, output: Output, level: int) -> None:
+        self._output = output
+        self._level = level
+        self._decided: set[str] = set()
+
+    def __call__(self, decision: Decision) -> None:
+        self._decided.add(decision.id)
+        level = logging.ERROR if (decision.status or 0) >= 500 else logging.INFO
+        if level < self._level:
+            return
+        served = decision.served
+        requested = decision.requested
+        self._output.write(
+            {
+                "timestamp": datetime.now(UTC),
+                "level": _name(level),
+                "event": "request",
+                "request_id": self._output.redact(decision.id),
+                "endpoint": decision.endpoint,
+                "status": decision.status,
+                "outcome": decision.outcome,
+                "key": decision.owner,
+                "requested": requested and self._output.redact(_encodable(requested)),
+                "provider": served.model.provider.id if served else None,
+                "model": served.model.upstream if served else None,
+                "attempts": len(decision.attempts),
+                "latency_ms": round(decision.latency_ms, 2),
+                "cost_usd": None if decision.cost is None else usd(decision.cost),
+                "error": decision.error["code"] if decision.error else None,
+            }
+        )
+
+    def wrap(self, app: App) -> App:
+        """Return ``app`` with a line for the requests that no decision tells of."""
+
+        async def logged(scope: Scope, receive: Receive, send: Sender) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            began = monotonic()
+            head: Message = {}
+
+            async def watched(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    head.update(message)
+                await send(message)
+
+            try:
+                await app(scope, receive, watched)
+            finally:
+                identity = _request_id(head)
+                if identity in self._decided:
+                    self._decided.discard(identity)
+                else:
+                    self._answered(scope, head, identity, monotonic() - began)
+
+        return logged
+
+    def _answered(self, scope: Scope, head: Message, identity: str, took_s: float) -> None:
+        path, status = scope["path"], head.get("status")
+        level = logging.DEBUG if path in _PROBES else logging.INFO
+        if (status or 500) >= 500 and path not in _PROBES:
+            level = logging.ERROR
+        if level < self._level:
+            return
+        self._output.write(
+            {
+                "timestamp": datetime.now(UTC),
+                "level": _name(level),
+                "event": "request",
+                "request_id": self._output.redact(identity),
+                "method": scope["method"],
+                "endpoint": self._output.redact(_encodable(path[:_LONGEST_PATH])),
+                "status": status,
+                "latency_ms": round(took_s * 1000, 2),
+            }
+        )
+
+
+def _request_id(head: Message) -> str:
+    for name, value in head.get("headers", ()):
+        if name == b"x-request-id":
+            return str(value, "latin-1")
+    return ""
+
+
+def _name(level: int) -> str:
+    return logging.getLevelName(level).lower()

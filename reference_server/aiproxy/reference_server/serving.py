@@ -1,32 +1,37 @@
-"""Running the server: binding, workers, readiness on stderr, drain, exit codes.
+"""Running the server: binding, readiness on stderr, drain, exit codes.
 
 SIGTERM stops accepting, lets requests and streams finish for ``server.drain_timeout``, then exits
 with 0. A bad configuration exits with 2 before anything is bound.
 """
 
+import asyncio
 import gc
-import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
-import orjson
 import uvicorn
 
-from aiproxy.middleware import AIProxyMiddleware, ConfigInvalid, load_config
+from aiproxy.middleware.asgi import App, Message, Receive, Scope, Sender
 from aiproxy.middleware.config import Config, insecure_public_bind
+from aiproxy.middleware.errors import ProxyError
 from aiproxy.reference_server import logs
-from aiproxy.reference_server.app import BASE, create_app
+from aiproxy.reference_server.app import create_app
+from aiproxy.reference_server.configuration import read_config
 from aiproxy.reference_server.embedded import Found, discover
-
-_WORKER: Final = "AIPROXY_WORKER"
+from aiproxy.reference_server.http1 import protocol
+from aiproxy.reference_server.workers import Workers
 
 
 class StartRefused(Exception):
     """The configuration is sound but must not be served like this; the message says what to do."""
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours."""
 
 
 def serve(
@@ -41,7 +46,8 @@ def serve(
 
     Raises:
         ConfigInvalid: the file is bad; nothing was bound.
-        StartRefused: serving it would be unsafe.
+        StartRefused: serving it would be unsafe; nothing was bound.
+        CannotListen: the address cannot be bound.
     """
     config, found = prepare(path, host=host, port=port)
     refuse_unsafe(config)
@@ -51,21 +57,31 @@ def serve(
             "this release does not enforce " + "; ".join(unenforced) + ". Take the settings out, "
             "or start with --allow-unenforced to run without them"
         )
-    on_decision = logs.set_up(config)
+    try:
+        log = logs.set_up(config)
+    except OSError as fault:
+        output = config.values["observability"]["logging"]["output"]
+        raise StartRefused(
+            f"observability.logging.output: cannot write {output}: {fault.strerror}"
+        ) from None
+    sock = bind(*split_address(config.values["server"]["listen_addr"]))
     for problem in config.warnings:
         _say(f"warning: {problem}")
     for text in unenforced:
         _say(f"warning: not enforced by this release: {text}")
+    for text in not_offered(config):
+        _say(f"warning: not part of this release, and left out: {text}")
     for line in found:
         _say(f"  {'*' if line.used else '-'} {line.name}: {line.detail}")
+
+    def work(first: bool = True) -> int:
+        app = create_app(config, on_decision=log.on_decision)
+        tune_collector()
+        return _run(log.wrap(_Ending(app)), sock, config, announce=first)
+
     count = workers or config.values["server"]["workers"]
-    bind_host, bind_port = split_address(config.values["server"]["listen_addr"])
-    if count > 1:
-        return _serve_workers(path, host, port, count, config)
-    app = create_app(config, on_decision=on_decision)
-    sock = bind(bind_host, bind_port)
-    tune_collector()
-    return _run(app, sock, config)
+    with sock:
+        return Workers(count, work).run() if count > 1 else work()
 
 
 def prepare(
@@ -76,7 +92,7 @@ def prepare(
     if path is None:
         config, found = discover()
     else:
-        config = load_config(path, base=BASE)
+        config = read_config(path)
     if host is None and port is None:
         return config, found
     bound_host, bound_port = split_address(config.values["server"]["listen_addr"])
@@ -105,48 +121,64 @@ def refuse_unsafe(config: Config) -> None:
 def not_enforced(config: Config) -> list[str]:
     """Protections the configuration asks for that this release does not give."""
     values = config.values
-    found = []
-    budget = values["budget"]
-    if budget["enabled"] and (budget["daily_limit"] is not None or budget["monthly_limit"]):
-        found.append("budget.daily_limit and budget.monthly_limit")
-    if values["security"]["rate_limiting"]["enabled"]:
-        found.append("security.rate_limiting")
-    auth = values["security"]["auth"]
-    if auth["enabled"] and auth["type"] != "api_key":
-        found.append(f"security.auth.type {auth['type']}")
-    if values["node"]["mesh"]["enabled"]:
-        found.append("node.mesh")
-    if any(key.get("rate_limit") for key in auth["api_keys"]):
-        found.append("security.auth.api_keys[].rate_limit")
-    if values["state"]["backend"] != "memory":
-        found.append("state.backend valkey")
-    if values["conversations"]["enabled"]:
-        found.append("conversations")
-    if values["cache"]["enabled"]:
-        found.append("cache")
-    return found
+    budget, security, auth = values["budget"], values["security"], values["security"]["auth"]
+    limited = budget["daily_limit"] is not None or budget["monthly_limit"] is not None
+    asked = {
+        "budget.daily_limit and budget.monthly_limit": budget["enabled"] and limited,
+        "security.rate_limiting": security["rate_limiting"]["enabled"],
+        f"security.auth.type {auth['type']}": auth["enabled"] and auth["type"] != "api_key",
+        "security.auth.api_keys[].rate_limit": any(k.get("rate_limit") for k in auth["api_keys"]),
+        "node.mesh": values["node"]["mesh"]["enabled"],
+        "state.backend valkey": values["state"]["backend"] != "memory",
+        "conversations": values["conversations"]["enabled"],
+        "cache": values["cache"]["enabled"],
+    }
+    return [name for name, wanted in asked.items() if wanted]
+
+
+def not_offered(config: Config) -> list[str]:
+    """Conveniences the configuration switches on that this release lacks; nobody is less safe."""
+    values = config.values
+    asked = {
+        "observability.metrics": values["observability"]["metrics"]["enabled"],
+        "observability.tracing": values["observability"]["tracing"]["enabled"],
+        "security.cors": values["security"]["cors"]["enabled"],
+    }
+    return [name for name, wanted in asked.items() if wanted]
 
 
 def split_address(address: str) -> tuple[str, int]:
+    """Host (without brackets) and port of ``host:port``."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, or ``StartRefused`` saying what is in the way."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    """A bound socket that does not listen yet, so that nobody is kept waiting while models load.
+
+    Raises:
+        CannotListen: saying what is in the way.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, proto)
+    except (OSError, UnicodeError) as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {_reason(error)}") from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
+        sock.bind(address)
     except OSError as error:
         sock.close()
-        raise StartRefused(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {_reason(error)}; choose another port with --port"
         ) from None
-    sock.listen(2048)
-    sock.set_inheritable(True)
     return sock
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or "not an address"
 
 
 def tune_collector() -> None:
@@ -156,99 +188,88 @@ def tune_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-class _Server(uvicorn.Server):
+class _Ending:
+    """Answers for requests that are cut off because the drain time is over.
+
+    uvicorn cancels them: one that has no answer yet gets 503, a begun one ends without its last
+    chunk, which every client can tell from a whole answer.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Sender) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            if not started:
+                await _unavailable(send)
+
+
+async def _unavailable(send: Sender) -> None:
+    error = ProxyError("provider_overloaded", "The server is shutting down.", retry_after_s=1)
+    body = error.encode()
+    headers = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("connection", "close"),
+        *error.response_headers(),
+    ]
+    await send(
+        {
+            "type": "http.response.start",
+            "status": error.status,
+            "headers": [(name.encode(), value.encode()) for name, value in headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+class _Uvicorn(uvicorn.Server):
     """Says where it listens once it does."""
+
+    announce = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and sockets:
+        if self.started and self.announce and sockets:
             host, port = sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             _say(f"listening on http://{shown}:{port}")
 
 
-def _run(app: AIProxyMiddleware, sock: socket.socket, config: Config) -> int:
+def _run(app: App, sock: socket.socket, config: Config, *, announce: bool) -> int:
     # uvicorn raises a caught signal again once it has drained; that must not end us by signal.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(signal.SIGINT, lambda *_: None)
-    server = _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            interface="asgi3",
-            lifespan="on",
-            http="httptools",
-            loop="uvloop",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=2048,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, int(config.values["server"]["drain_timeout"])),
-        )
-    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    limits = config.values["server"]
+    options: dict[str, Any] = {
+        "interface": "asgi3",
+        "lifespan": "on",
+        "http": protocol(limits["read_timeout"], limits["write_timeout"]),
+        "loop": "uvloop",
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "backlog": 2048,
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": limits["drain_timeout"],
+    }
+    server = _Uvicorn(uvicorn.Config(app, **options))
+    server.announce = announce
     server.run(sockets=[sock])
     return 0 if server.started else 1
-
-
-# --- several workers -----------------------------------------------------------------------------
-
-
-def _serve_workers(
-    path: str | None, host: str | None, port: int | None, count: int, config: Config
-) -> int:
-    """``count`` processes on one socket; one that dies is started again."""
-    bind_host, bind_port = split_address(config.values["server"]["listen_addr"])
-    sock = bind(bind_host, bind_port)
-    settings = {"path": path, "host": host, "port": port}
-    os.environ[_WORKER] = orjson.dumps(settings).decode()
-    stopping = False
-
-    def stop(*_: Any) -> None:
-        nonlocal stopping
-        stopping = True
-        for pid in children:
-            os.kill(pid, signal.SIGTERM)
-
-    children: set[int] = set()
-    for _ in range(count):
-        children.add(_fork(sock))
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    while children:
-        try:
-            pid, status = os.wait()
-        except ChildProcessError:
-            break
-        except InterruptedError:
-            continue
-        children.discard(pid)
-        if not stopping:
-            code = os.waitstatus_to_exitcode(status)
-            _say(f"worker {pid} ended with {code}; starting another")
-            children.add(_fork(sock))
-    sock.close()
-    return 0
-
-
-def _fork(sock: socket.socket) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        settings: Mapping[str, Any] = orjson.loads(os.environ[_WORKER])
-        config, _ = prepare(settings["path"], host=settings["host"], port=settings["port"])
-        app = create_app(config, on_decision=logs.set_up(config))
-        tune_collector()
-        code = _run(app, sock, config)
-    except ConfigInvalid as fault:
-        _say(str(fault))
-        code = 2
-    finally:
-        os._exit(code)
-    return 0
 
 
 def _say(text: str) -> None:

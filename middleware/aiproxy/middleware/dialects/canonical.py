@@ -278,7 +278,8 @@ class CanonicalReply:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Something the target dialect cannot express and the upstream will not see."""
+    """Something the target dialect cannot express: the upstream will not see it of a request,
+    the client will not see it of an answer."""
 
     feature: str
     detail: str
@@ -342,6 +343,17 @@ class AnnotationDelta:
     """A citation (flat form) of the text so far."""
 
     annotation: Json
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpaqueItem:
+    """A whole item or part only ``dialect`` understands (such as a hosted tool's work), as it
+    ended."""
+
+    dialect: str
+    kind: str
+    value: Json
     choice: int = 0
 
 
@@ -414,6 +426,7 @@ CanonicalEvent: TypeAlias = (
     | ReasoningDelta
     | AudioDelta
     | AnnotationDelta
+    | OpaqueItem
     | PartEnd
     | ToolCallStart
     | ToolCallDelta

@@ -6,7 +6,7 @@ stream frames are typed Responses events that are at once ``response.chunk`` obj
 chunks are never mixed in, because SDKs cannot read those.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from aiproxy.middleware.dialects.canonical import (
     Choice,
     Envelope,
     FinishReason,
+    Loss,
     MalformedReply,
     MalformedRequest,
 )
+from aiproxy.middleware.dialects.losses import members, note
 from aiproxy.middleware.dialects.usage import chat_usage, union_usage
 
 DIALECT: Final = "draft"
@@ -91,14 +93,34 @@ def decode_request(body: Mapping[str, Any]) -> CanonicalRequest:
 # --- reply ---------------------------------------------------------------------------------------
 
 
-def encode_reply(reply: CanonicalReply, envelope: Envelope) -> dict[str, Any]:
-    """Return the union object. All choices are mirrored; ``output`` tells the first one."""
+def encode_reply(
+    reply: CanonicalReply, envelope: Envelope, losses: list[Loss] | None = None
+) -> dict[str, Any]:
+    """Return the union object. All choices are mirrored; ``output`` tells the first one.
+
+    ``losses``, when given, receives what neither half of the object can show.
+    """
+    if losses is not None:
+        note(losses, reply_losses(reply))
     body = responses.encode_reply(reply, envelope)
     body["created"] = envelope.created
     body["choices"] = chat.encode_choices(reply, envelope)
     if reply.usage is not None:
         body["usage"] = union_usage(reply.usage)
     return body
+
+
+def reply_losses(reply: CanonicalReply) -> Iterator[Loss]:
+    """Yield what the union object of ``reply`` leaves out of both its halves."""
+    ordered = sorted(reply.choices, key=lambda choice: choice.index)
+    for place, choice in enumerate(ordered):
+        for part in choice.parts:
+            shown_in_output = place == 0
+            elsewhere = {loss.feature for loss in responses.part_losses(part)}
+            for loss in chat.part_losses(part, reply.source):
+                if not shown_in_output or loss.feature in elsewhere:
+                    yield loss
+    yield from members(reply.extra, "", "a union object has no such member")
 
 
 def decode_reply(body: Mapping[str, Any]) -> CanonicalReply:
@@ -192,4 +214,5 @@ __all__ = [
     "decode_reply",
     "decode_request",
     "encode_reply",
+    "reply_losses",
 ]

@@ -150,8 +150,7 @@ class Planner:
     def _fixed(self, intent: Intent, now: float) -> Plan:
         registry = self._registry
         if intent.model_auto:
-            capability = "embeddings" if "embeddings" in intent.needs else "text-generation"
-            default = registry.default_model(capability)
+            default = registry.default_model(intent.needs)
             if default is None:
                 raise ProxyError(
                     "no_eligible_provider",

@@ -56,6 +56,9 @@ def serve(
         )
     except (ConfigInvalid, serving.StartRefused) as fault:
         _usage(str(fault))
+    except serving.CannotListen as fault:
+        click.echo(str(fault), err=True)
+        code = 1
     sys.exit(code)
 
 
@@ -162,7 +165,7 @@ def conformance(arguments: Sequence[str]) -> None:
 
 def _load(file: str, *, lenient: bool = False) -> "Config":
     from aiproxy.middleware import ConfigInvalid, load_config
-    from aiproxy.reference_server.app import BASE
+    from aiproxy.reference_server.configuration import BASE
 
     try:
         return load_config(file, lenient=lenient, base=BASE)
@@ -171,11 +174,13 @@ def _load(file: str, *, lenient: bool = False) -> "Config":
 
 
 def _load_or_embedded(path: str | None) -> "Config":
-    if path is not None:
-        return _load(path)
-    from aiproxy.reference_server.embedded import embedded_config
+    from aiproxy.middleware import ConfigInvalid
+    from aiproxy.reference_server.configuration import read_config
 
-    return embedded_config()
+    try:
+        return read_config(path)
+    except ConfigInvalid as fault:
+        _usage(str(fault))
 
 
 def _usage(message: str) -> NoReturn:

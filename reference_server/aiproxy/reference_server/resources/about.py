@@ -1,20 +1,15 @@
 """Read-only facts about this node: what it supports, whom it can ask, how it routes."""
 
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
-import falcon
 import falcon.asgi
-import orjson
 
 from aiproxy.middleware import Gateway
 from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.registry import Model, Provider
 from aiproxy.spec import HEADERS
-
-
-def _send(resp: falcon.asgi.Response, document: Any) -> None:
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = orjson.dumps(document)
 
 
 class Later:
@@ -25,147 +20,126 @@ class Later:
             "unsupported_capability", "This release does not serve this endpoint.", status=501
         )
 
+    on_head = on_get
     on_post = on_get
 
 
-class MeshStatus:
-    """``GET /aiproxy/mesh/status`` (AIProxy Standard 5.4); without a mesh the peers are empty."""
+class Decisions:
+    """``GET /v1/routing/decisions/{request_id}``; the middleware answers it with the caller's key
+    in mind, and this route is there for 405 and its Allow header."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._started = monotonic()
 
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        gateway = self._gateway
-        node = gateway.config.values["node"]
-        now = gateway.runtime.now()
-        providers = {
+    async def on_get(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, request_id: str
+    ) -> None:
+        raise ProxyError("not_found", "No decision with this request id is kept here.")
+
+    on_head = on_get
+
+
+def mesh_status(gateway: Gateway, started: float) -> dict[str, Any]:
+    """``GET /aiproxy/mesh/status`` (AIProxy Standard 5.4); without a mesh the peers are empty.
+
+    ``started`` is the monotonic time of the start, in seconds.
+    """
+    node = gateway.config.values["node"]
+    return {
+        "node": {
+            "id": node["id"],
+            "type": node["type"],
+            "region": node["region"],
+            "uptime_seconds": int(monotonic() - started),
+        },
+        "peers": [],
+        "providers": {
             provider.id: {
-                "status": "healthy" if provider.track.blocked_for(now) == 0 else "unhealthy",
+                "status": "healthy" if available(gateway, provider) else "unhealthy",
                 "models": len(gateway.registry.by_provider[provider.id]),
             }
             for provider in gateway.registry.providers.values()
-        }
-        _send(
-            resp,
-            {
-                "node": {
-                    "id": node["id"],
-                    "type": node["type"],
-                    "region": node["region"],
-                    "uptime_seconds": int(monotonic() - self._started),
-                },
-                "peers": [],
-                "providers": providers,
-            },
-        )
+        },
+    }
 
 
-class Extensions:
+def extensions() -> dict[str, Any]:
     """``GET /v1/extensions``: the header registry as this server supports it."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        _send(
-            resp,
+    return {
+        "object": "list",
+        "data": [
             {
-                "object": "list",
-                "data": [
-                    {
-                        "name": field.name,
-                        "directions": sorted(field.directions),
-                        "role": field.role,
-                        "values": list(field.values),
-                        "closed": field.closed,
-                        "max_octets": field.max_octets,
-                        "description": field.description,
-                    }
-                    for field in HEADERS.values()
-                ],
-            },
-        )
+                "name": field.name,
+                "directions": sorted(field.directions),
+                "role": field.role,
+                "values": list(field.values),
+                "closed": field.closed,
+                "max_octets": field.max_octets,
+                "description": field.description,
+            }
+            for field in HEADERS.values()
+        ],
+    }
 
 
-class Capabilities:
+def capabilities(gateway: Gateway) -> dict[str, Any]:
     """``GET /v1/capabilities``: protocols, endpoints and what the models can do."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        gateway = self._gateway
-        words: dict[str, list[str]] = {}
-        for name, rows in gateway.registry.by_name.items():
-            for word in sorted({word for row in rows for word in row.capabilities}):
-                words.setdefault(word, []).append(name)
-        _send(
-            resp,
-            {
-                "object": "capabilities",
-                "protocols": ["openai", "native"],
-                "not_supported": ["grpc", "mesh", "ensemble", "conversations"],
-                "endpoints": sorted(gateway.settings.endpoints),
-                "capabilities": words,
-            },
-        )
+    words: dict[str, list[str]] = {}
+    for name, rows in gateway.registry.by_name.items():
+        for word in sorted({word for row in rows for word in row.capabilities}):
+            words.setdefault(word, []).append(name)
+    return {
+        "object": "capabilities",
+        "protocols": ["openai", "native"],
+        "not_supported": ["grpc", "mesh", "ensemble", "conversations"],
+        "endpoints": sorted(gateway.settings.endpoints),
+        "capabilities": words,
+    }
 
 
-class Providers:
+def providers(gateway: Gateway) -> dict[str, Any]:
     """``GET /v1/providers``: ids, condition and models; no addresses, no credentials."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        gateway = self._gateway
-        now = gateway.runtime.now()
-        _send(
-            resp,
+    registry = gateway.registry
+    return {
+        "object": "list",
+        "data": [
             {
-                "object": "list",
-                "data": [
-                    {
-                        "id": provider.id,
-                        "object": "provider",
-                        "type": provider.type,
-                        "priority": provider.priority,
-                        "default": provider is gateway.registry.default,
-                        "available": provider.track.blocked_for(now) == 0,
-                        "labels": sorted(provider.labels),
-                        "regions": sorted(provider.regions),
-                        "models": [m.name for m in gateway.registry.by_provider[provider.id]],
-                    }
-                    for provider in gateway.registry.providers.values()
-                ],
-            },
-        )
+                "id": provider.id,
+                "object": "provider",
+                "type": provider.type,
+                "priority": provider.priority,
+                "default": provider is registry.default,
+                "available": available(gateway, provider),
+                "labels": sorted(provider.labels),
+                "regions": sorted(provider.regions),
+                "models": _names(registry.by_provider[provider.id]),
+            }
+            for provider in registry.providers.values()
+        ],
+    }
 
 
-class Routing:
+def routing(gateway: Gateway) -> dict[str, Any]:
     """``GET /v1/routing``: the strategy, failover settings and policies in force."""
+    settings = gateway.settings
+    return {
+        "object": "routing",
+        "strategy": settings.strategy,
+        "default_provider": gateway.registry.default.id,
+        "timeout_ms": int(settings.timeout_s * 1000),
+        "failover": {
+            "enabled": settings.failover.enabled,
+            "max_retries": settings.failover.max_retries,
+            "fallback_chain": list(settings.failover.chain),
+        },
+        "policies": [row.get("name") for row in gateway.config.values["routing"]["policies"]],
+    }
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
 
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        settings = self._gateway.settings
-        _send(
-            resp,
-            {
-                "object": "routing",
-                "strategy": settings.strategy,
-                "default_provider": self._gateway.registry.default.id,
-                "timeout_ms": int(settings.timeout_s * 1000),
-                "failover": {
-                    "enabled": settings.failover.enabled,
-                    "max_retries": settings.failover.max_retries,
-                    "fallback_chain": list(settings.failover.chain),
-                },
-                "policies": [
-                    row.get("name")
-                    for row in self._gateway.config.values["routing"]["policies"]
-                ],
-            },
-        )
+def available(gateway: Gateway, provider: Provider) -> bool:
+    """Whether the provider may be asked now."""
+    return provider.track.blocked_for(gateway.runtime.now()) == 0
+
+
+def _names(models: Sequence[Model]) -> list[str]:
+    return [model.name for model in models]

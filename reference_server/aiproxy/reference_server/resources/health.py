@@ -2,9 +2,9 @@
 
 import falcon
 import falcon.asgi
-import orjson
 
 from aiproxy.middleware import Gateway
+from aiproxy.reference_server.resources.documents import send
 
 
 class Live:
@@ -13,6 +13,8 @@ class Live:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         resp.content_type = falcon.MEDIA_JSON
         resp.data = b'{"status":"ok"}'
+
+    on_head = on_get
 
 
 class Ready:
@@ -28,5 +30,6 @@ class Ready:
             for model in self._gateway.registry.models
         )
         resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps({"status": "ready" if ready else "no provider is usable"})
+        send(resp, {"status": "ready" if ready else "no provider is usable"})
+
+    on_head = on_get

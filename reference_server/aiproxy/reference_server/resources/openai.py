@@ -6,13 +6,14 @@ These routes are reached through the middleware, which sends them what is routed
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import falcon
 import falcon.asgi
 import orjson
 
 from aiproxy.middleware.admission import read_json
 from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.gateway import MODEL_CREATED
 from aiproxy.reference_server.onnx.local_models import LocalModels
+from aiproxy.reference_server.resources.documents import send
 
 
 class _Events:
@@ -50,8 +51,7 @@ class _Generating:
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         answer = await self._answer(read_json(await req.stream.read()))
         if isinstance(answer, dict):
-            resp.content_type = falcon.MEDIA_JSON
-            resp.data = orjson.dumps(answer)
+            send(resp, answer)
         else:
             resp.content_type = "text/event-stream"
             resp.set_header("cache-control", "no-cache")
@@ -93,10 +93,10 @@ class Models:
         self._local = local
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps(
-            {"object": "list", "data": [entry(m.name) for m in self._local.models if m.available]}
-        )
+        rows = [entry(m.name) for m in self._local.models if m.available]
+        send(resp, {"object": "list", "data": rows})
+
+    on_head = on_get
 
 
 class Model:
@@ -110,11 +110,11 @@ class Model:
     ) -> None:
         if not any(m.name == name and m.available for m in self._local.models):
             raise ProxyError("model_not_found", "No local model has this name.", param="model")
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = orjson.dumps(entry(name))
+        send(resp, entry(name))
+
+    on_head = on_get
 
 
 def entry(name: str) -> dict[str, Any]:
-    from aiproxy.middleware.gateway import MODEL_CREATED
-
+    """The model object of a local model."""
     return {"id": name, "object": "model", "created": MODEL_CREATED, "owned_by": "local"}

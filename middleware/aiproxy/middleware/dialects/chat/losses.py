@@ -1,0 +1,54 @@
+"""What a chat answer cannot show of a canonical one."""
+
+from collections.abc import Iterator
+
+from aiproxy.middleware.dialects import losses
+from aiproxy.middleware.dialects.canonical import (
+    CanonicalEvent,
+    CanonicalReply,
+    File,
+    Image,
+    Loss,
+    Opaque,
+    OpaqueItem,
+    Part,
+    Reasoning,
+    ReasoningDelta,
+    ToolCall,
+)
+from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
+
+
+def reply_losses(reply: CanonicalReply) -> Iterator[Loss]:
+    """Yield what a ``chat.completion`` object of ``reply`` leaves out."""
+    for choice in reply.choices:
+        for part in choice.parts:
+            yield from part_losses(part, reply.source)
+    if reply.source != DIALECT:
+        yield from losses.members(reply.extra, "", "a chat answer has no such member")
+
+
+def part_losses(part: Part, source: str) -> Iterator[Loss]:
+    """Yield what a chat message leaves out of ``part`` of a reply from ``source``."""
+    if isinstance(part, Opaque):
+        yield _opaque(part)
+    elif isinstance(part, Image | File):
+        yield Loss("content_part", f"a chat answer has no {type(part).__name__.lower()} parts")
+    elif isinstance(part, Reasoning):
+        yield from losses.sealed(part)
+    elif isinstance(part, ToolCall) and source != DIALECT:
+        yield from losses.members(part.extra, "tool_call.", "chat calls have no such member")
+
+
+def event_losses(event: CanonicalEvent) -> Iterator[Loss]:
+    """Yield what chat chunks leave out of ``event``."""
+    if isinstance(event, OpaqueItem):
+        yield _opaque(event)
+    elif isinstance(event, ReasoningDelta):
+        yield from losses.sealed(event)
+
+
+def _opaque(part: Opaque | OpaqueItem) -> Loss:
+    if part.dialect == "responses":
+        return Loss("item", f"chat has no {part.kind} items")
+    return Loss("content_part", f"a chat answer has no {part.kind} parts")

@@ -1,0 +1,64 @@
+"""The item objects of ``output``, made the same way for whole answers and for streams."""
+
+from typing import Any
+
+from aiproxy.middleware.dialects.canonical import Json, ToolKind
+
+
+def id_prefix(kind: ToolKind) -> str:
+    """Return what the ids of call items of a kind begin with."""
+    return "ctc" if kind == "custom" else "fc"
+
+
+def output_text(
+    text: str, annotations: tuple[Json, ...] = (), logprobs: tuple[Json, ...] = ()
+) -> dict[str, Any]:
+    """Return an ``output_text`` part."""
+    return {
+        "type": "output_text",
+        "text": text,
+        "annotations": list(annotations),
+        "logprobs": list(logprobs),
+    }
+
+
+def message_item(identity: str, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
+    """Return an assistant message item."""
+    return {
+        "id": identity,
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": content,
+    }
+
+
+def call_item(
+    identity: str, call_id: str, name: str, arguments: str, kind: ToolKind, status: str
+) -> dict[str, Any]:
+    """Return a function call item, or a custom tool call item."""
+    custom = kind == "custom"
+    return {
+        "id": identity,
+        "type": "custom_tool_call" if custom else "function_call",
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "input" if custom else "arguments": arguments,
+    }
+
+
+def reasoning_item(
+    identity: str, text: str, summary: tuple[str, ...], encrypted: str | None
+) -> dict[str, Any]:
+    """Return a reasoning item. Opaque data goes to the client, which may replay it."""
+    item: dict[str, Any] = {
+        "id": identity,
+        "type": "reasoning",
+        "summary": [{"type": "summary_text", "text": paragraph} for paragraph in summary],
+    }
+    if text:
+        item["content"] = [{"type": "reasoning_text", "text": text}]
+    if encrypted is not None:
+        item["encrypted_content"] = encrypted
+    return item
