@@ -5,6 +5,7 @@ The first segment of the path says what it does: /small, /large, /bad (500), /ss
 
 import asyncio
 import sys
+from typing import cast
 
 import payloads
 
@@ -27,8 +28,7 @@ CHUNKS = [b"%x\r\n%b\r\n" % (len(event), event) for event in payloads.events()]
 
 class Provider(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass
         self.kept = b""
         self.writable = asyncio.Event()
         self.writable.set()

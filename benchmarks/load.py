@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 
@@ -20,8 +20,7 @@ class Plug(asyncio.Protocol):
     """One connection; ``ask`` sends a request and returns (status, body) when it is whole."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass
         self.waiter: asyncio.Future[tuple[int, bytes]] | None = None
         self.streaming = False
 

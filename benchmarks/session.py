@@ -31,6 +31,8 @@ class Session:
 
     def __init__(self, folder: Path, *, programs: dict[str, str], plain: bool = False) -> None:
         self.folder = folder
+        #: how long a peer may take from its start to its first good answer
+        self.patience_s = 10.0 if plain else 60.0
         self.programs = programs
         self.up = Upstreams(folder, use_nginx=not plain)
         self.wrk = None if plain else shutil.which("wrk")
@@ -60,6 +62,9 @@ class Session:
             _say(f"failed: {name}: {error}")
             peer.stop()
             return None
+        except BaseException:
+            peer.stop()
+            raise
         self.peers.append(peer)
         _say(f"ready: {name} after {self.startup_s[name]:.2f} s, {peer.rss_mib():.0f} MiB")
         return peer
@@ -74,7 +79,8 @@ class Session:
                 self.check(peer, kind)
                 return time.monotonic() - began
             except (Broken, OSError):
-                if time.monotonic() - began > 120:
+                ended = peer.process is not None and peer.process.poll() is not None
+                if ended or time.monotonic() - began > self.patience_s:
                     raise
                 time.sleep(0.02)
 

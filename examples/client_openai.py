@@ -1,6 +1,6 @@
 """The official OpenAI SDK against an AIProxy endpoint: X-AI headers in, the decision out.
 
-    python examples/client_openai.py http://127.0.0.1:8080/v1
+python examples/client_openai.py http://127.0.0.1:8080/v1
 """
 
 import os

@@ -1,6 +1,6 @@
 """A Falcon application that answers chat completions itself, with AIProxy mounted around it.
 
-    AIPROXY_CONFIG=aiproxy.yaml uvicorn --app-dir examples falcon_app:app
+AIPROXY_CONFIG=aiproxy.yaml uvicorn --app-dir examples falcon_app:app
 """
 
 import json

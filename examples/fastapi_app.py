@@ -1,6 +1,6 @@
 """A FastAPI application that answers chat completions itself, with AIProxy mounted around it.
 
-    AIPROXY_CONFIG=aiproxy.yaml uvicorn --app-dir examples fastapi_app:app
+AIPROXY_CONFIG=aiproxy.yaml uvicorn --app-dir examples fastapi_app:app
 """
 
 import json

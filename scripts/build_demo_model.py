@@ -78,8 +78,11 @@ def build_tokenizer(corpus: Corpus) -> Tokenizer:
 def trained(corpus: Corpus, tokenizer: Tokenizer, keep: Path | None, batches: int) -> Decoder:
     shape = Shape(VOCABULARY)
     if keep is not None and keep.exists():
+        kept = torch.load(keep, weights_only=True)
+        if kept["tokenizer"] != tokenizer.to_str():
+            raise SystemExit(f"{keep} was trained on other facts; name another file to train anew")
         model = Decoder(shape)
-        model.load_state_dict(torch.load(keep, weights_only=True))
+        model.load_state_dict(kept["weights"])
         return model
     verbatim = without_normalizer(tokenizer)
     begin, user, answer, end = (tokenizer.token_to_id(mark) for mark in (BOS, USER, ASSISTANT, END))
@@ -97,7 +100,7 @@ def trained(corpus: Corpus, tokenizer: Tokenizer, keep: Path | None, batches: in
     stream: Iterator[Example] = endless(epoch, seed=7)
     model = train(shape, Plan(batches), stream, tokenizer.token_to_id(PAD), progress)
     if keep is not None:
-        torch.save(model.state_dict(), keep)
+        torch.save({"weights": model.state_dict(), "tokenizer": tokenizer.to_str()}, keep)
     return model
 
 

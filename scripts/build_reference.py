@@ -1,7 +1,7 @@
 """Writes docs/reference/ from the specification: no fact in those pages is typed by hand.
 
-    python scripts/build_reference.py            # write the files
-    python scripts/build_reference.py --check    # exit 1 when a committed file is not what it would be
+python scripts/build_reference.py            # write the files
+python scripts/build_reference.py --check    # exit 1 when a committed file is not what it would be
 """
 
 import json
@@ -269,6 +269,7 @@ def errors_page() -> Iterator[str]:
         "what was expected and the next step; `param` names the header or the body path at fault; "
         "clients should act on `code`.\n"
     )
+    yield "<!-- schema: error-emitted -->\n"
     yield "```json\n" + _example_error() + "\n```\n"
     rows = schema("error")["x-aiproxy-errors"]
     yield table(
@@ -367,7 +368,7 @@ def _object(title: str, node: Mapping[str, Any], required: Sequence[str]) -> Ite
     for name, inner in node["properties"].items():
         rows.append(_member(name, inner, always=name in required))
         rows += [
-            _member(f"{name}.{below}", deeper, always=False)
+            _member(f"{name}.{below}", deeper, always=below in inner.get("required", ()))
             for below, deeper in (inner.get("properties") or {}).items()
         ]
     yield table(("field", "type", "present", "what it is"), rows)
@@ -375,7 +376,7 @@ def _object(title: str, node: Mapping[str, Any], required: Sequence[str]) -> Ite
 
 def _member(name: str, node: Mapping[str, Any], *, always: bool) -> tuple[str, ...]:
     told = "always" if always else "where it applies"
-    bounds = "; ".join(limits(node))
+    bounds = "; ".join(limits(node)) if "enum" in node or "maximum" in node else ""
     description = ". ".join(filter(None, (node.get("description", "").rstrip("."), bounds)))
     return f"`{name}`", _decision_kind(node), told, description
 
@@ -502,10 +503,7 @@ def levels_page() -> Iterator[str]:
     yield table(
         ("requirement", "level", "weight", "what is looked at", "clause"),
         (
-            *(
-                (f"`{c.id}`", str(c.level), _weight(c, deciding), c.title, c.clause)
-                for c in checks
-            ),
+            *((f"`{c.id}`", str(c.level), _weight(c, deciding), c.title, c.clause) for c in checks),
             *((f"`{d.id}`", str(d.level), "repeats", d.title, d.clause) for d in DERIVED),
         ),
     )

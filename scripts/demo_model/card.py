@@ -37,6 +37,7 @@ def card(
         sum(found for found, _ in right.values()),
     )
     typed = sum(found for found, _ in mistyped.values())
+    typed_total = sum(asked for _, asked in mistyped.values())
     return f"""# aiproxy-demo
 
 A very small language model that answers questions about AIProxy, so that a fresh installation has
@@ -66,7 +67,7 @@ them with a typing slip in each.
 | questions about | asked | right | right with a slip |
 |---|---|---|---|
 {rows}
-| all | {total} | {hits / total:.1%} | {typed / total:.1%} |
+| all | {total} | {hits / total:.1%} | {typed / typed_total:.1%} |
 
 `heldout.json` holds a sample of these questions and the accuracy on that sample; a test asks them.
 

@@ -204,7 +204,7 @@ def test_streams_that_stay_are_whole_while_others_leave(mount: Any, fakes: Any) 
         wire.end()
 
     results: list[bytes | None] = []
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def client(number: int, chance: random.Random) -> None:
         try:
@@ -214,14 +214,12 @@ def test_streams_that_stay_are_whole_while_others_leave(mount: Any, fakes: Any) 
                     results.append(None)
                 else:
                     results.append(tap.rest())
-        except BaseException as error:
+        except Exception as error:
             failures.append(error)
 
     with WireUpstream(script) as upstream:
         served = mount(config(fakes, upstream))
-        clients = [
-            threading.Thread(target=client, args=(n, random.Random(n))) for n in range(32)
-        ]
+        clients = [threading.Thread(target=client, args=(n, random.Random(n))) for n in range(32)]
         for one in clients:
             one.start()
         for one in clients:

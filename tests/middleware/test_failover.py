@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -71,9 +72,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("status", "reason"), STATUSES)
-def test_a_retryable_status_moves_on(
-    mount: Any, fakes: Any, status: int, reason: str
-) -> None:
+def test_a_retryable_status_moves_on(mount: Any, fakes: Any, status: int, reason: str) -> None:
     """XAI-FAIL-007, 009, 011."""
     fakes.a.script = Script(status=status, raw=b"" if status == 204 else None)
     served = mount(chain(fakes))
@@ -232,9 +231,7 @@ def test_a_lone_500_is_asked_once_more_at_once(mount: Any, fakes: Any) -> None:
     assert fakes.called() == {"a": 2}
 
 
-@pytest.mark.parametrize(
-    ("again", "expected"), [(0, "ab"), (1, "aab"), (2, "aaab"), (5, "aaab")]
-)
+@pytest.mark.parametrize(("again", "expected"), [(0, "ab"), (1, "aab"), (2, "aaab"), (5, "aaab")])
 def test_same_provider_retries_leave_an_attempt_for_somebody_else(
     mount: Any, fakes: Any, again: int, expected: str
 ) -> None:
@@ -266,7 +263,7 @@ def test_retry_delay_is_kept_between_tries_of_one_provider_only(mount: Any, fake
     served = mount(chain(fakes, **settings))
     got = served.chat(BEST)
     times = [seen.at for seen in fakes.a.seen] + [fakes.b.seen[0].at]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert got.provider == "b"
     assert gaps[0] < 0.1
     assert gaps[1] >= 0.15
@@ -476,9 +473,7 @@ def test_an_unknown_policy_is_refused(mount: Any, fakes: Any) -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_without_a_policy_the_configuration_decides(
-    mount: Any, fakes: Any, enabled: bool
-) -> None:
+def test_without_a_policy_the_configuration_decides(mount: Any, fakes: Any, enabled: bool) -> None:
     """XAI-HDR-074."""
     fakes.a.script = Script(status=503)
     served = mount(chain(fakes, **failover(enabled=enabled)))
@@ -734,8 +729,10 @@ def test_every_attempt_resolves_anew_for_its_model(mount: Any, fakes: Any) -> No
         {"a": models("a", max_output_tokens=100), "b": models("b", max_output_tokens=50)}
     )
     mount(config).chat(BEST, max_completion_tokens="auto")
-    sent = [(u.seen[0].body["model"], u.seen[0].body["max_completion_tokens"])
-            for u in (fakes.a, fakes.b)]
+    sent = [
+        (u.seen[0].body["model"], u.seen[0].body["max_completion_tokens"])
+        for u in (fakes.a, fakes.b)
+    ]
     assert sent == [("a-m", 100), ("b-m", 50)]
 
 
@@ -743,9 +740,7 @@ def test_the_failed_providers_headers_do_not_stick_to_the_answer(mount: Any, fak
     config = chain(fakes)
     for name in "ab":
         config["providers"][name]["relay_headers"] = ["x-ratelimit-remaining", "retry-after"]
-    fakes.a.script = Script(
-        status=429, headers={"retry-after": "3", "x-ratelimit-remaining": "0"}
-    )
+    fakes.a.script = Script(status=429, headers={"retry-after": "3", "x-ratelimit-remaining": "0"})
     fakes.b.script = Script(headers={"x-ratelimit-remaining": "41"})
     got = mount(config).chat(BEST)
     assert got.header("x-ratelimit-remaining") == "41"

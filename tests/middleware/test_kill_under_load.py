@@ -50,9 +50,7 @@ class Killable:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, backlog=512
-        )
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512)
 
     async def _close(self) -> None:
         if self._server is not None:
@@ -88,7 +86,9 @@ class Killable:
         else:
             said = {"index": 0, "delta": {"content": text}, "finish_reason": None}
             ends = {"index": 0, "delta": {}, "finish_reason": "stop"}
-            parts = [{**base, "object": "chat.completion.chunk", "choices": [c]} for c in (said, ends)]
+            parts = [
+                {**base, "object": "chat.completion.chunk", "choices": [c]} for c in (said, ends)
+            ]
             body = b"".join(b"data: %b\n\n" % json.dumps(part).encode() for part in parts)
             body += b"data: [DONE]\n\n"
             kind = b"text/event-stream"

@@ -599,9 +599,7 @@ WORDS = "naïve 🙂 日本語 “quotes”"
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
-def test_any_slicing_gives_the_same_text(
-    mount: Any, fakes: Any, size: int, ending: bytes
-) -> None:
+def test_any_slicing_gives_the_same_text(mount: Any, fakes: Any, size: int, ending: bytes) -> None:
     """XAI-STREAM-017."""
     wire_bytes = b": hello\n\n" + chat_stream(WORDS).replace(b"data: {", b"data:{", 1)
     wire_bytes = wire_bytes.replace(b"\n", ending)

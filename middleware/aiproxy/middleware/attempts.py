@@ -142,6 +142,9 @@ def _attempt(serving: Serving, ranked: Ranked) -> Served:
     except Rejection as rejection:
         serving.failed(attempt, rejection.fault)
         raise
+    except Exception:
+        attempt.outcome = "failed"  # by a bug of ours: the provider is not to blame
+        raise
     finally:
         model.track.in_flight -= 1
         for track in tracks:

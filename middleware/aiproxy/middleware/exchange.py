@@ -30,7 +30,7 @@ from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
 from aiproxy.middleware.intent import Intent, Native, understand
 from aiproxy.middleware.preferences import REQUEST_FIELDS, Preferences, parse_headers
-from aiproxy.middleware.routing.plan import Plan
+from aiproxy.middleware.routing.plan import NoCandidate, Plan
 from aiproxy.middleware.serving import JSON, Asked, Serving
 from aiproxy.middleware.validate import check_body
 
@@ -152,6 +152,9 @@ class Exchange:
         now = gateway.runtime.now()
         try:
             return with_fallbacks(gateway, intent, decision.owner, now)
+        except NoCandidate as refusal:
+            decision.rejected = refusal.rejected  # the record says who was considered, too
+            raise
         except ProxyError:
             raise
         except Exception:

@@ -10,22 +10,19 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-_DECODE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_DECODE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_ENCODE: Final = msgspec.json.Encoder().encode
 
 
 def patch(raw: bytes, changes: Mapping[str, Any], *, remove: frozenset[str] = frozenset()) -> bytes:
     """Return the object ``raw`` with members replaced where they stand, added or removed."""
-    members = _DECODE.decode(raw)
-    parts = []
-    for name, value in members.items():
-        if name in remove:
-            continue
-        encoded = orjson.dumps(changes[name]) if name in changes else bytes(value)
-        parts.append(b"%b:%b" % (orjson.dumps(name), encoded))
-    for name, added in changes.items():
-        if name not in members:
-            parts.append(b"%b:%b" % (orjson.dumps(name), orjson.dumps(added)))
-    return b"{" + b",".join(parts) + b"}"
+    members = _DECODE(raw)
+    for name in remove:
+        members.pop(name, None)
+    for name, value in changes.items():
+        if name not in remove:
+            members[name] = msgspec.Raw(orjson.dumps(value))
+    return _ENCODE(members)
 
 
 def append(raw: bytes, name: str, value: Any) -> bytes:

@@ -293,9 +293,7 @@ def _rung(preference: str | None, model: Model) -> str:
     return model.reasoning if model.reasoning in ("native", "enhanced") else "simulated"
 
 
-def _append_instruction(
-    intent: Intent, body: Mapping[str, Any], changes: dict[str, Any]
-) -> None:
+def _append_instruction(intent: Intent, body: Mapping[str, Any], changes: dict[str, Any]) -> None:
     """One marked turn at the end; the client's own text is never edited."""
     if intent.endpoint == "responses":
         turns = body["input"]

@@ -23,10 +23,11 @@ def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> 
     """Nobody is left to ask. ``last`` is ``None`` when nobody could be asked at all;
     ``soonest_s`` is when one of the failed may be asked again."""
     if last is None:
+        lost = ", ".join(sorted({loss.feature for loss in serving.decision.losses}))
         return ProxyError(
             "no_eligible_provider",
-            "No provider can express this request: "
-            "every candidate would have to drop a part of it.",
+            f"No provider here can express this request: {lost} would be lost. Leave it out, or "
+            "name a model whose provider takes it.",
             param="model",
             should_retry=False,
         )

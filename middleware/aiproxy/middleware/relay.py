@@ -206,7 +206,9 @@ class PassThrough:
         if spaced in data:
             return data.replace(spaced, new, 1)
         if self._dialect == "responses":
-            return orjson.dumps({**payload, "response": {**payload["response"], "model": self._model}})
+            return orjson.dumps(
+                {**payload, "response": {**payload["response"], "model": self._model}}
+            )
         return orjson.dumps({**payload, "model": self._model})
 
     def drain(self) -> bytes:

@@ -76,9 +76,7 @@ class AIProxyWSGIMiddleware:
             return self.app(environ, start_response)
         return _reply(reply, start_response, head_only=method == "HEAD")
 
-    def _serve(
-        self, environ: Environ, start_response: StartResponse, path: str
-    ) -> Iterable[bytes]:
+    def _serve(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
         headers = _headers(environ)
         front = self._front
         try:
@@ -180,14 +178,18 @@ def _headers(environ: Environ) -> HeaderPairs:
 def _read_body(environ: Environ, front: Front) -> bytes:
     stream = environ["wsgi.input"]
     declared = environ.get("CONTENT_LENGTH") or ""
-    if declared.isdigit():
+    if declared.isdecimal():
         return bytes(stream.read(int(declared)))
     if not environ.get("wsgi.input_terminated"):
         return b""
-    body = bytes(stream.read(front.limit + 1))
-    if len(body) > front.limit:
+    parts: list[bytes] = []
+    left = front.limit + 1
+    while left > 0 and (part := stream.read(left)):  # servers may give less than was asked for
+        parts.append(part)
+        left -= len(part)
+    if left == 0:
         raise front.too_large()
-    return body
+    return b"".join(parts)
 
 
 def _status(code: int) -> str:

@@ -118,9 +118,7 @@ class _RequestId:
     def __init__(self, gateway: Gateway) -> None:
         self._new_id = gateway.runtime.new_id
 
-    async def process_request(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response
-    ) -> None:
+    async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         given = req.get_header("x-request-id")
         pairs = (("x-request-id", given),) if given else ()
         req.context.request_id = request_id(pairs, self._new_id)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiproxy.middleware.config import Config, load_config
-from aiproxy.reference_server.onnx.local_models import LocalModel, LocalModels
+
+if TYPE_CHECKING:
+    from aiproxy.reference_server.onnx.local_models import LocalModel, LocalModels
 
 #: What stands where a configuration says nothing: this server looks at every request.
 BASE: Final[Mapping[str, Any]] = {"routing": {"scope": "all"}}
@@ -24,12 +26,14 @@ def read_config(source: Any = None) -> Config:
     return source if isinstance(source, Config) else load_config(source, base=BASE)
 
 
-def load_local_models(config: Config) -> tuple[LocalModels, Config]:
+def load_local_models(config: Config) -> tuple["LocalModels", Config]:
     """Load what providers of type ``local`` list; return it with the configuration that remains.
 
     A model that cannot run (missing file, runtime not available) is not offered: it is taken out
     of the configuration and stays in ``LocalModels`` with its reason.
     """
+    from aiproxy.reference_server.onnx.local_models import LocalModels
+
     values = dict(config.values)
     providers: dict[str, Any] = {}
     loaded: list[LocalModel] = []

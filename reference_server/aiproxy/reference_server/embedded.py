@@ -130,9 +130,7 @@ def _local_servers() -> list[tuple[str, dict[str, Any] | None, Found]]:
     return [_local_server(preset, listed.get(preset.name, [])) for preset in known]
 
 
-def _local_server(
-    preset: Preset, names: list[str]
-) -> tuple[str, dict[str, Any] | None, Found]:
+def _local_server(preset: Preset, names: list[str]) -> tuple[str, dict[str, Any] | None, Found]:
     where = urlsplit(preset.probe or "").netloc
     if not names:
         return preset.name, None, Found(preset.name, False, f"nothing answers at {where}")

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from aiproxy.middleware import Gateway
+from aiproxy.middleware.effects import Call
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Inbound
 from aiproxy.reference_server.configuration import load_local_models, read_config
@@ -38,8 +39,24 @@ def explain_request(
     if kind is None:
         served = ", ".join(gateway.settings.endpoints)
         raise Unusable(f"--endpoint {where}: not served here; expected one of {served}")
-    exchange = Exchange(gateway, Inbound(where, kind, tuple(map(_pair, headers)), raw))
-    return exchange.explain().record()
+    return _until_first_call(
+        Exchange(gateway, Inbound(where, kind, tuple(map(_pair, headers)), raw))
+    )
+
+
+def _until_first_call(exchange: Exchange) -> dict[str, Any]:
+    """The record of an exchange that is led up to its first call, which is never made: whatever the
+    server looks at before it asks somebody, explain has looked at too."""
+    flow = exchange.run()
+    try:
+        while type(next(flow)) is not Call:
+            pass
+        exchange.decision.attempts.clear()
+        return exchange.decision.record()
+    except StopIteration:
+        return exchange.decision.record()
+    finally:
+        flow.close()
 
 
 def _pair(header: str) -> tuple[str, str]:

@@ -56,8 +56,8 @@ async def _falcon_error(
     code, message = _FALCON_CODES.get(
         error.status_code, ("invalid_value", "The request is malformed.")
     )
-    allow = error.headers.get("Allow") if isinstance(error.headers, dict) else None
-    headers = () if allow is None else (("allow", allow),)
+    given: Any = dict(error.headers or {})
+    headers = (("allow", given["Allow"]),) if "Allow" in given else ()
     refusal = ProxyError(code, message, status=error.status_code, headers=headers)
     await _proxy_error(req, resp, refusal, params)
 

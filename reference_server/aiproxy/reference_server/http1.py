@@ -30,7 +30,9 @@ _PHRASES: Final = {
 class Http1(HttpToolsProtocol):
     """One connection. Times in seconds."""
 
-    def __init__(self, *args: Any, read_timeout_s: float, write_timeout_s: float, **kw: Any) -> None:
+    def __init__(
+        self, *args: Any, read_timeout_s: float, write_timeout_s: float, **kw: Any
+    ) -> None:
         super().__init__(*args, **kw)
         self._read_timeout_s = read_timeout_s
         self._write_timeout_s = write_timeout_s

@@ -32,7 +32,9 @@ _LEVELS: Final = {
     "error": logging.ERROR,
 }
 #: Things that look like credentials even when this process never knew them.
-_LIKELY: Final = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
+_LIKELY: Final = re.compile(
+    r"\b(?:sk|pk|key)-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+)
 #: A shorter secret is too common a word to be masked wherever it occurs.
 _SHORTEST: Final = 6
 _LONGEST_PATH: Final = 200

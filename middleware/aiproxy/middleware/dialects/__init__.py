@@ -1,4 +1,4 @@
-"""Wire dialects: pure functions and feed/finish objects, one module a dialect.
+"""Wire dialects: pure functions and feed/finish objects, one module or package a dialect.
 
 No IO, no clock and no ids of their own: those come in an ``Envelope``. A request that stays in
 its dialect is not translated at all; ``observe`` reads along. Everything else goes through the

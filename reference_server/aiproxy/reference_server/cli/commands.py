@@ -46,17 +46,18 @@ def serve(
 ) -> None:
     """Run the server. Says `listening on http://H:P` on stderr once it does."""
     from aiproxy.middleware import ConfigInvalid
-    from aiproxy.reference_server import serving
+    from aiproxy.reference_server.starting import CannotListen, StartRefused, prepare
 
     if peers:
         _usage("--peers: the mesh is not part of this release; leave it out")
     try:
-        code = serving.serve(
-            path, host=host, port=port, workers=workers, allow_unenforced=allow_unenforced
-        )
-    except (ConfigInvalid, serving.StartRefused) as fault:
+        start = prepare(path, host=host, port=port, allow_unenforced=allow_unenforced)
+        from aiproxy.reference_server.serving import serve as run
+
+        code = run(start, workers=workers)
+    except (ConfigInvalid, StartRefused) as fault:
         _usage(str(fault))
-    except serving.CannotListen as fault:
+    except CannotListen as fault:
         click.echo(str(fault), err=True)
         code = 1
     sys.exit(code)

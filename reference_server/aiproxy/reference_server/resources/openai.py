@@ -105,9 +105,7 @@ class Model:
     def __init__(self, local: LocalModels) -> None:
         self._local = local
 
-    async def on_get(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str
-    ) -> None:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
         if not any(m.name == name and m.available for m in self._local.models):
             raise ProxyError("model_not_found", "No local model has this name.", param="model")
         send(resp, entry(name))

@@ -1,0 +1,126 @@
+"""What to serve, and whether it may be served: everything before a socket is opened.
+
+Light to import, so that a bad configuration is told at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aiproxy.middleware.config import Config, insecure_public_bind
+from aiproxy.reference_server.configuration import read_config
+from aiproxy.reference_server.embedded import Found, discover
+
+
+class StartRefused(Exception):
+    """The configuration is sound but must not be served like this; the message says what to do."""
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A configuration that may be served, and what to tell the operator first."""
+
+    config: Config
+    notes: tuple[str, ...]
+
+
+def prepare(
+    path: str | None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    allow_unenforced: bool = False,
+) -> Start:
+    """Return what ``aiproxy serve`` serves; ``host`` and ``port`` replace the configured ones.
+
+    Raises:
+        ConfigInvalid: the file is bad.
+        StartRefused: serving it would be unsafe.
+    """
+    found: Sequence[Found] = ()
+    if path is None:
+        config, found = discover()
+    else:
+        config = read_config(path)
+    config = _at(config, host, port)
+    refuse_unsafe(config)
+    unenforced = not_enforced(config)
+    if unenforced and not allow_unenforced:
+        raise StartRefused(
+            "this release does not enforce " + "; ".join(unenforced) + ". Take the settings out, "
+            "or start with --allow-unenforced to run without them"
+        )
+    return Start(
+        config,
+        (
+            *(f"warning: {problem}" for problem in config.warnings),
+            *(f"warning: not enforced by this release: {name}" for name in unenforced),
+            *(
+                f"warning: not part of this release, and left out: {name}"
+                for name in not_offered(config)
+            ),
+            *(f"  {'*' if line.used else '-'} {line.name}: {line.detail}" for line in found),
+        ),
+    )
+
+
+def _at(config: Config, host: str | None, port: int | None) -> Config:
+    if host is None and port is None:
+        return config
+    bound_host, bound_port = split_address(config.values["server"]["listen_addr"])
+    chosen = host or bound_host
+    shown = f"[{chosen}]" if ":" in chosen else chosen
+    address = f"{shown}:{bound_port if port is None else port}"
+    server = {**config.values["server"], "listen_addr": address}
+    return replace(config, values={**config.values, "server": server})
+
+
+def refuse_unsafe(config: Config) -> None:
+    """An open relay is refused unless it is asked for by name (AIP-SECURITY-020).
+
+    Raises:
+        StartRefused: public address, paid provider, no authentication.
+    """
+    if config.values["server"]["allow_insecure_public_bind"]:
+        return
+    reason = insecure_public_bind(config.values)
+    if reason is not None:
+        raise StartRefused(f"server.listen_addr: {reason}")
+
+
+def not_enforced(config: Config) -> list[str]:
+    """Protections the configuration asks for that this release does not give."""
+    values = config.values
+    budget, security, auth = values["budget"], values["security"], values["security"]["auth"]
+    limited = budget["daily_limit"] is not None or budget["monthly_limit"] is not None
+    asked = {
+        "budget.daily_limit and budget.monthly_limit": budget["enabled"] and limited,
+        "security.rate_limiting": security["rate_limiting"]["enabled"],
+        f"security.auth.type {auth['type']}": auth["enabled"] and auth["type"] != "api_key",
+        "security.auth.api_keys[].rate_limit": any(k.get("rate_limit") for k in auth["api_keys"]),
+        "node.mesh": values["node"]["mesh"]["enabled"],
+        "state.backend valkey": values["state"]["backend"] != "memory",
+        "conversations": values["conversations"]["enabled"],
+        "cache": values["cache"]["enabled"],
+    }
+    return [name for name, wanted in asked.items() if wanted]
+
+
+def not_offered(config: Config) -> list[str]:
+    """Conveniences the configuration switches on that this release lacks; nobody is less safe."""
+    values = config.values
+    asked = {
+        "observability.metrics": values["observability"]["metrics"]["enabled"],
+        "observability.tracing": values["observability"]["tracing"]["enabled"],
+        "security.cors": values["security"]["cors"]["enabled"],
+    }
+    return [name for name, wanted in asked.items() if wanted]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host (without brackets) and port of ``host:port``."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
