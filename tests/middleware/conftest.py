@@ -11,7 +11,13 @@ def pair(mount: Any, fakes: Any) -> Any:
     """``pair(a, b, **sections)``: facts of the only model of each of two providers; a is default."""
 
     def build(
-        a: Any = None, b: Any = None, /, *, provider_a: Any = None, provider_b: Any = None, **rest: Any
+        a: Any = None,
+        b: Any = None,
+        /,
+        *,
+        provider_a: Any = None,
+        provider_b: Any = None,
+        **rest: Any,
     ) -> Any:
         providers = {
             "a": {**(provider_a or {}), "models": [model("m-a", **(a or {}))]},

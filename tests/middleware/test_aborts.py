@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -203,28 +204,18 @@ def test_streams_that_stay_are_whole_while_others_leave(mount: Any, fakes: Any) 
         wire.chunk(STOP, DONE)
         wire.end()
 
-    results: list[bytes | None] = []
-    failures: list[Exception] = []
-
-    def client(number: int, chance: random.Random) -> None:
-        try:
-            with Tap(served.port, asked(), HEADERS) as tap:
-                if number % 2:
-                    tap.wait_for(words[chance.randrange(10)].encode())
-                    results.append(None)
-                else:
-                    results.append(tap.rest())
-        except Exception as error:
-            failures.append(error)
+    def client(number: int, chance: random.Random) -> bytes | None:
+        with Tap(served.port, asked(), HEADERS) as tap:
+            if number % 2:
+                tap.wait_for(words[chance.randrange(10)].encode())
+                return None
+            return tap.rest()
 
     with WireUpstream(script) as upstream:
         served = mount(config(fakes, upstream))
-        clients = [threading.Thread(target=client, args=(n, random.Random(n))) for n in range(32)]
-        for one in clients:
-            one.start()
-        for one in clients:
-            one.join(20)
-        assert failures == []
+        with ThreadPoolExecutor(32) as pool:
+            numbers = range(32)
+            results = list(pool.map(client, numbers, map(random.Random, numbers)))
         whole = [got for got in results if got is not None]
         assert len(whole) == 16
         for got in whole:

@@ -95,9 +95,7 @@ def test_a_token_limit_of_auto_becomes_a_number_and_is_reported(pair, fakes, nam
 
 @req("XAI-AUTO-006")
 def test_the_responses_shape_has_its_own_limit(mount, fakes):
-    served = mount(
-        fakes.config({"a": {"dialects": ["responses"], "models": ["m"]}})
-    )
+    served = mount(fakes.config({"a": {"dialects": ["responses"], "models": ["m"]}}))
     got = served.post(RESPONSES, {"model": "m", "input": "Hi", "max_output_tokens": "auto"}, ON)
     assert got.status == 200
     assert fakes.a.seen[0].path == "/v1/responses"

@@ -167,10 +167,15 @@ def test_what_is_no_json_object_is_a_400(served, fakes, raw, code):
 @req("AIP-API-040")
 @pytest.mark.parametrize(
     "extra",
-    ['"temperature":1e400', '"model":"m-b"', '"seed":123456789012345678901234567890', '"\\u0000":1'],
+    [
+        '"temperature":1e400',
+        '"model":"m-b"',
+        '"seed":123456789012345678901234567890',
+        '"\\u0000":1',
+    ],
 )
 def test_odd_json_is_served_or_refused_never_a_500(served, extra):
-    body = '{"model":"m-a","messages":[{"role":"user","content":"x"}],%s}' % extra
+    body = '{"model":"m-a","messages":[{"role":"user","content":"x"}],' + extra + "}"
     got = served.post(CHAT, body.encode(), {"content-type": "application/json"})
     assert got.status in (200, 400), got
 
@@ -239,7 +244,7 @@ def test_request_ids_are_ours_or_a_well_formed_one(served):
     assert failing.header("x-request-id") == "mine-2"
 
 
-@req("UNI-API-001", "AIP-API-037")
+@req("AIP-API-037")
 def test_a_decision_can_be_read_by_its_request_id(served):
     got = served.chat(ON)
     found = served.get("/v1/routing/decisions/" + got.header("x-request-id"))
@@ -367,7 +372,10 @@ def test_predict(served, fakes):
     assert (got.json["model"], got.json["output"]) == ("m-a", "served by a")
     meta = got.json["metadata"]
     assert meta["provider"] == "a"
-    assert meta["cost"] == {"amount": pytest.approx(21 * CHEAP / 1000, abs=1e-12), "currency": "USD"}
+    assert meta["cost"] == {
+        "amount": pytest.approx(21 * CHEAP / 1000, abs=1e-12),
+        "currency": "USD",
+    }
     assert meta["tokens"] == {"input": 9, "output": 12, "total": 21}
     assert meta["routing"]["providers_tried"] == ["a"]
     assert meta["routing"]["failovers"] == 0

@@ -8,7 +8,6 @@ from mounts import CHAT, DEAR, HELLO, RESPONSES, model
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Inbound
 
-req = pytest.mark.requirement
 KINDS = {
     CHAT: "chat",
     RESPONSES: "responses",
@@ -56,7 +55,6 @@ GRID = [
 ]
 
 
-@req("XAI-FIG-018", "UNI-API-001")
 @pytest.mark.parametrize("number", range(len(GRID)), ids=lambda n: str(GRID[n])[:70])
 def test_the_explanation_is_what_happens(asgi_server, fakes, number):
     from mounts import mounted
@@ -105,7 +103,9 @@ def test_the_explanation_is_what_happens(asgi_server, fakes, number):
         assert told["selected"] is None
 
     def reasons(record):
-        return {(c["provider"], c["model"]): (c["eligible"], c["reason"]) for c in record["candidates"]}
+        return {
+            (c["provider"], c["model"]): (c["eligible"], c["reason"]) for c in record["candidates"]
+        }
 
     assert reasons(told) == reasons(did)
     if got.status == 422 and told["error"]["param"] != "X-AI-Security-Requirements":

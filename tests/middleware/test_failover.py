@@ -533,6 +533,20 @@ def test_model_fallbacks_serve_while_the_named_model_is_out(mount: Any, fakes: A
     assert fakes.called() == {"a": 1, "b": 2}
 
 
+def test_a_key_limited_to_some_models_stays_so(mount: Any, fakes: Any) -> None:
+    key = {"name": "k", "key": "key-of-a-caller-0001", "models": ["m"]}
+    config = fakes.config(
+        {"a": ["m"], "b": ["m2"]},
+        routing=failover(model_fallbacks={"m": ["m2"]}),
+        security={"auth": {"enabled": True, "api_keys": [key]}},
+    )
+    fakes.a.script = Script(status=503)
+    headers = {**BEST, "Authorization": "Bearer key-of-a-caller-0001"}
+    got = mount(config).chat(headers, model="m")
+    assert (got.status, got.error["code"]) == (503, "provider_overloaded")
+    assert fakes.called() == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "headers",
     [

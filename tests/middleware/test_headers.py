@@ -179,7 +179,14 @@ def test_the_bound_counts_the_value_of_all_lines_of_a_list(pair):
 @req("XAI-HDR-009")
 @pytest.mark.parametrize(
     "octets",
-    [b"co\x00ding", b"co\x7fding", b"co\xffding", b"co\xc3\xa9ding", b"co\x1bding", b"x%0d%0aSet-It: y"],
+    [
+        b"co\x00ding",
+        b"co\x7fding",
+        b"co\xffding",
+        b"co\xc3\xa9ding",
+        b"co\x1bding",
+        b"x%0d%0aSet-It: y",
+    ],
 )
 def test_control_and_foreign_octets_are_refused_and_never_echoed(pair, fakes, octets):
     status, answer = pair().lines([b"X-AI-Task-Hint: " + octets])
@@ -541,7 +548,9 @@ def test_an_unknown_hint_is_ignored_and_recorded(pair):
     assert got.status == 200
     assert got.selection["ignored_headers"] == ["X-AI-Task-Hint"]
     assert got.selection["criteria"] == "coding"  # the classifier's word, as without a hint
-    assert {"header": "X-AI-Task-Hint", "why": "unrecognised_value"} in served.record(got)["ignored"]
+    assert {"header": "X-AI-Task-Hint", "why": "unrecognised_value"} in served.record(got)[
+        "ignored"
+    ]
 
 
 @req("XAI-HDR-042", "XAI-SYNC-001", "XAI-AUTO-030")
@@ -749,7 +758,9 @@ def test_unmeasured_providers_stay_eligible_after_the_measured(pair, fakes, stra
     warm(served, fakes, {"b": 40})
     got = served.chat(headers)
     assert got.provider == "b"
-    assert [row["provider"] for row in json.loads(got.header("x-ai-alternatives-considered"))] == ["a"]
+    assert [row["provider"] for row in json.loads(got.header("x-ai-alternatives-considered"))] == [
+        "a"
+    ]
 
 
 @req("XAI-HDR-063")
@@ -988,7 +999,9 @@ def combinations(count):
 @req("XAI-HDR-078")
 def test_any_combination_is_answered_with_200_or_a_documented_error(pair):
     served = pair(
-        {"reasoning": "native", **TOOLS}, provider_a={**ATTESTED, "aliases": ["openai"]}, security=CLASSES
+        {"reasoning": "native", **TOOLS},
+        provider_a={**ATTESTED, "aliases": ["openai"]},
+        security=CLASSES,
     )
     statuses = set()
     for number, headers in enumerate(combinations(500)):

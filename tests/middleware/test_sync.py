@@ -87,9 +87,7 @@ def test_latency_and_cost_limits_outrank_the_strategy(pair):
     )
     got = served.chat({"X-AI-Routing-Strategy": "quality", "X-AI-Max-Latency": "200"})
     assert got.provider == "b"
-    served = pair(
-        {"cost_per_1k_tokens": 1, "latency_prior": "10ms"}, {"latency_prior": "900ms"}
-    )
+    served = pair({"cost_per_1k_tokens": 1, "latency_prior": "10ms"}, {"latency_prior": "900ms"})
     got = served.chat({"X-AI-Routing-Strategy": "latency", "X-AI-Cost-Limit": "0.01"})
     assert got.provider == "b"
 
@@ -165,8 +163,22 @@ NOBODY = (422, "no_eligible_provider")
 CONFLICTS = {
     "security-pool": (SAFE_A, {}, {}, {**SECURE, **POOL_B}, None, LABEL),
     "security-explicit": (SAFE_A, {}, {}, SECURE, "m-b", LABEL),
-    "security-quality": (SAFE_A, {"quality": 0.7}, {"quality": 0.95}, {**SECURE, **GOOD}, None, LABEL),
-    "security-strategy": (SAFE_A, {"cost_per_1k_tokens": DEAR}, {}, {**SECURE, **BY_COST}, None, "a"),
+    "security-quality": (
+        SAFE_A,
+        {"quality": 0.7},
+        {"quality": 0.95},
+        {**SECURE, **GOOD},
+        None,
+        LABEL,
+    ),
+    "security-strategy": (
+        SAFE_A,
+        {"cost_per_1k_tokens": DEAR},
+        {},
+        {**SECURE, **BY_COST},
+        None,
+        "a",
+    ),
     "security-hint": (SAFE_A, {}, CODER, {**SECURE, **HINT}, None, "a"),
     "security-config": ({"provider_b": HIPAA}, {}, {}, SECURE, None, "b"),
     "pool-explicit": ({}, {}, {}, POOL_B, "m-a", NOBODY),

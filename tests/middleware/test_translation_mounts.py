@@ -53,6 +53,9 @@ def test_chat_at_a_responses_provider(mount: Any, fakes: Any) -> None:
     assert choice["finish_reason"] == "stop"
     assert got.json["usage"]["total_tokens"] == 21
     assert got.json["x-aiproxy"]["provider"] == "a"
+    usage = served.record(got)["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (9, 12)
+    assert "estimated" not in usage
 
 
 def test_a_chat_stream_at_a_responses_provider(mount: Any, fakes: Any) -> None:

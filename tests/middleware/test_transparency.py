@@ -47,7 +47,9 @@ def test_odd_text_never_gets_into_a_header_unescaped(mount, fakes):
     odd = [model("modèle-🦆", quality=0.5), model("m2")]
     served = mount(fakes.config({"a": odd, "b": [model("ß/ü")]}))
     text = '🦆 "quoted" \\ \u202e'
-    got = served.chat({"X-AI-Routing-Strategy": "quality"}, messages=[{"role": "user", "content": text}])
+    got = served.chat(
+        {"X-AI-Routing-Strategy": "quality"}, messages=[{"role": "user", "content": text}]
+    )
     assert got.status == 200
     assert "🦆" not in str(got.headers)
     models = [row["model"] for row in json.loads(got.header("x-ai-alternatives-considered"))]
@@ -57,7 +59,13 @@ def test_odd_text_never_gets_into_a_header_unescaped(mount, fakes):
 
 @req("XAI-RESP-003")
 def test_many_rejected_providers_are_cut_and_marked(mount, fakes):
-    many = {f"provider-with-a-long-name-{n:02}": {"upstream": "b", "models": [model(f"m{n}", quality=0.2)]} for n in range(60)}
+    many = {
+        f"provider-with-a-long-name-{n:02}": {
+            "upstream": "b",
+            "models": [model(f"m{n}", quality=0.2)],
+        }
+        for n in range(60)
+    }
     served = mount(fakes.config({"a": [model("good")], **many}))
     got = served.chat({"X-AI-Quality-Threshold": "0.5"})
     assert got.provider == "a"
@@ -80,7 +88,10 @@ def test_many_alternatives_are_cut_and_marked_too(mount, fakes):
 @req("XAI-RESP-003")
 @pytest.mark.parametrize(("field", "total"), [(512, 900), (4000, 8000)])
 def test_the_bounds_are_configurable(mount, fakes, field, total):
-    many = {f"provider-{n:02}": {"upstream": "b", "models": [model(f"m{n}", quality=0.2)]} for n in range(60)}
+    many = {
+        f"provider-{n:02}": {"upstream": "b", "models": [model(f"m{n}", quality=0.2)]}
+        for n in range(60)
+    }
     limits = {"response_field": f"{field}B", "response_total": f"{total}B"}
     served = mount(fakes.config({"a": [model("good")], **many}, server={"header_limits": limits}))
     status, answer = served.lines([b"X-AI-Quality-Threshold: 0.5"])
@@ -117,9 +128,7 @@ def test_headers_appear_only_where_something_was_chosen(pair):
 @req("XAI-RESP-005", "XAI-RESP-006", "XAI-RESP-014")
 @pytest.mark.parametrize("stream", [False, True])
 def test_provider_and_model_are_those_that_answered(mount, fakes, stream):
-    served = mount(
-        fakes.config({n: [model(f"public-{n}", model=f"@cf/{n}/up.1")] for n in "abc"})
-    )
+    served = mount(fakes.config({n: [model(f"public-{n}", model=f"@cf/{n}/up.1")] for n in "abc"}))
     chance = Random(5)
     moved = 0
     for _ in range(17):
@@ -137,7 +146,11 @@ def test_provider_and_model_are_those_that_answered(mount, fakes, stream):
         if got.status != 200:
             continue
         text = (
-            "".join(e["choices"][0]["delta"].get("content") or "" for e in got.events[:-1] if e["choices"]).strip()
+            "".join(
+                e["choices"][0]["delta"].get("content") or ""
+                for e in got.events[:-1]
+                if e["choices"]
+            ).strip()
             if stream
             else got.json["choices"][0]["message"]["content"]
         )
@@ -174,7 +187,9 @@ def test_auto_selection_describes_the_choice(pair, fakes):
     }
     assert 60 <= said["latency_achieved_ms"] < 1000
     record = served.record(got)
-    assert said["latency_achieved_ms"] == pytest.approx(record["attempts"][0]["latency_ms"], abs=0.2)
+    assert said["latency_achieved_ms"] == pytest.approx(
+        record["attempts"][0]["latency_ms"], abs=0.2
+    )
     assert not checker("auto-selection-emitted").ok({**said, "surprise": 1})
 
 
@@ -238,7 +253,7 @@ def test_workflow_labels_are_echoed(pair):
 @req("XAI-RESP-017")
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_upstream_cannot_speak_in_our_name(pair, fakes, stream):
-    evil = {name: "evil" for name in RESPONSE} | {"x-request-id": "evil", "set-cookie": "evil=1"}
+    evil = dict.fromkeys(RESPONSE, "evil") | {"x-request-id": "evil", "set-cookie": "evil=1"}
     fakes.a.script = fakes.b.script = Script(headers=evil)
     got = pair().chat(ON, stream=stream)
     assert got.status == 200
@@ -310,12 +325,14 @@ def test_only_registered_reasons_are_used():
     import ast
     from pathlib import Path
 
-    import aiproxy.middleware.routing.plan as plan
-    import aiproxy.middleware.routing.strategies as strategies
+    from aiproxy.middleware.routing import plan, strategies
 
     known = set(schema("reason-codes")["enum"])
     for module, functions in (
-        (plan, ("_static_fault", "_context_fault", "_cost_fault", "_latency_fault", "_health_fault")),
+        (
+            plan,
+            ("_static_fault", "_context_fault", "_cost_fault", "_latency_fault", "_health_fault"),
+        ),
         (strategies, ("reason",)),
     ):
         tree = ast.parse(Path(module.__file__).read_text())
@@ -332,7 +349,7 @@ def test_only_registered_reasons_are_used():
                         assert set(said) <= known | strategy_names, (node.name, said)
 
 
-@req("XAI-RESP-004", "XAI-SEC-017")
+@req("XAI-RESP-004")
 @pytest.mark.parametrize("transparency", ["full", "minimal", "none"])
 def test_how_much_is_told_is_configurable(pair, fakes, transparency):
     served = pair(transparency=transparency)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -34,7 +35,9 @@ def behaviour(path, body):
     status = dice.choice([200, 200, 200, 201, 204, 301, 404, 418, 500, 503])
     pairs = [("content-type", dice.choice(["text/plain", "application/json", "text/html"]))]
     for _ in range(dice.randrange(3)):
-        pairs.append((dice.choice(["x-one", "set-cookie", "X-AI-Provider-Used"]), f"v{dice.random()}"))
+        pairs.append(
+            (dice.choice(["x-one", "set-cookie", "X-AI-Provider-Used"]), f"v{dice.random()}")
+        )
     chunks = [dice.randbytes(dice.randrange(1, 2000)) for _ in range(dice.randrange(4))]
     if body:
         chunks.append(b"seen " + body)
@@ -118,7 +121,7 @@ def dated(answer):
     return re.sub(rb"(?mi)^date: [^\r]*\r\n", b"", answer, count=1)
 
 
-@req("XAI-COMPAT-002", "XAI-PRIN-001")
+@req("XAI-COMPAT-002", "XAI-ARCH-002", "XAI-ARCH-009", "XAI-ARCH-011")
 def test_two_hundred_random_requests_are_untouched(server, mount, caplog):
     bare = {"asgi": asgi_app, "wsgi": wsgi_app}[server.kind]
     wrap = {"asgi": AIProxyMiddleware, "wsgi": AIProxyWSGIMiddleware}[server.kind]
@@ -174,6 +177,7 @@ def test_the_body_of_an_untouched_request_is_not_read_before_the_app_asks():
     assert asked == [{"type": "http.request", "body": b"x", "more_body": False}]
 
 
+@req("XAI-ARCH-009")
 @pytest.mark.parametrize("scope_name", ["opt_in", "all"])
 def test_other_scopes_pass_as_the_same_objects(scope_name):
     seen = []
@@ -218,6 +222,7 @@ class Closing(AIProxyMiddleware):
         await super().aclose()
 
 
+@req("XAI-ARCH-009")
 def test_a_lifespan_passes_through_and_closes_our_clients():
     order = []
 
@@ -273,7 +278,6 @@ def test_a_server_that_stops_closes_the_connections_to_providers(fakes):
     assert middleware._transports is None
 
 
-@req("XAI-PERF-001")
 def test_looking_at_an_untouched_request_takes_microseconds():
     async def app(scope, receive, send):
         return None
@@ -304,3 +308,53 @@ def test_the_wrapped_application_answers_what_it_alone_serves(mount, fakes):
     assert got.provider == "app"
     assert got.json["choices"][0]["message"]["content"] == "served by app"
     assert fakes.called() == {}
+
+
+@req("XAI-ARCH-014")
+def test_a_mount_below_a_prefix(fakes):
+    """Starlette leaves the prefix in the path and names it as root; WSGI takes it out."""
+    from starlette.applications import Starlette
+    from starlette.routing import Mount as Below
+
+    log = []
+    config = fakes.config({"a": ["m-a"]}, routing={"scope": "all"})
+    port = free_port()
+    middleware = AIProxyMiddleware(asgi_host(log), config)
+
+    @asynccontextmanager
+    async def lifespan(_):
+        yield
+        await middleware.aclose()  # a mounted application hears of no lifespan
+
+    app = Starlette(routes=[Below("/ai", app=middleware)], lifespan=lifespan)
+    running, thread = serve_asgi(app, port)
+    client = Client(port)
+    try:
+        assert [row["id"] for row in client.get("/ai/v1/models").json["data"]] == ["m-a"]
+        assert client.get("/v1/models").status == 404
+        assert client.chat(path="/ai/v1/chat/completions", model="m-a").status == 200
+        assert fakes.called() == {"a": 1}
+        answered = client.chat(path="/ai/v1/chat/completions", model="of-the-app")
+        assert answered.json["x-aiproxy"]["provider"] == "app"
+        assert client.get("/ai/page").body == b"page /ai/page"
+    finally:
+        running.should_exit = True
+        thread.join(10)
+    assert [path for _, path, _ in log] == ["/ai/v1/chat/completions", "/ai/page"]
+
+
+@req("XAI-ARCH-014")
+def test_a_wsgi_mount_below_a_prefix(wsgi_server, fakes):
+    from mounts import mounted, wsgi_host
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    log = []
+    config = fakes.config({"a": ["m-a"]}, routing={"scope": "all"})
+    inner = AIProxyWSGIMiddleware(wsgi_host(log), config)
+    app = DispatcherMiddleware(wsgi_host([]), {"/ai": inner})
+    with mounted(wsgi_server, None, app=app) as client:
+        assert [row["id"] for row in client.get("/ai/v1/models").json["data"]] == ["m-a"]
+        assert client.get("/v1/models").body == b"page /v1/models"
+        assert client.chat(path="/ai/v1/chat/completions", model="m-a").status == 200
+        assert fakes.called() == {"a": 1}
+    inner.close()

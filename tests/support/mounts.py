@@ -95,7 +95,13 @@ class Client:
     port: int
 
     def request(
-        self, method: str, path: str, body: Any = None, headers: Pairs = (), *, chunked: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Pairs = (),
+        *,
+        chunked: bool = False,
     ) -> Got:
         """A request; a body that is not bytes is sent as JSON, ``chunked`` in two chunks."""
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
@@ -333,7 +339,7 @@ def check_answer(got: Got) -> None:
 
 def _host_answer(path: str, body: bytes) -> tuple[int, bytes, bytes]:
     """Status, content type and body: an OpenAI answer on the inference paths, else a page."""
-    if path in (CHAT, RESPONSES) and body:
+    if path.endswith((CHAT, RESPONSES)) and body:
         asked = json.loads(body)
         choice = {
             "index": 0,

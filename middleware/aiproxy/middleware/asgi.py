@@ -15,7 +15,7 @@ from aiproxy.middleware.front import Front, links, lower
 from aiproxy.middleware.gateway import Gateway, Inbound
 from aiproxy.middleware.preferences import REQUEST_NAMES
 from aiproxy.middleware.providers.aio import AsyncTransports
-from aiproxy.middleware.providers.app_asgi import AppTransport
+from aiproxy.middleware.providers.app_asgi import AppTransport, path_below_root
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -51,6 +51,8 @@ class AIProxyMiddleware:
                 await self.app(scope, receive, send)
             return
         path = scope["path"]
+        if scope.get("root_path"):
+            path = path_below_root(scope)
         if self._everything:
             await self._route(scope, receive, send, path)
             return

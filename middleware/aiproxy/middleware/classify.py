@@ -13,18 +13,42 @@ GENERAL: Final = "general"
 _LONGEST: Final = 4000
 _WORD: Final = compile_pattern(r"[a-z][a-z+#]*")
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 WORDS: Final[Mapping[str, frozenset[str]]] = {
-    "coding": frozenset(
-        ["api", "bug", "class", "code", "coding", "compile", "compiler", "css", "debug", "def", "exception", "function", "git", "haskell", "html", "implement", "java", "javascript", "json", "kotlin", "linux", "loop", "method", "pytest", "python", "query", "recursion", "refactor", "regex", "rust", "script", "sort", "sql", "stack", "stacktrace", "swift", "test", "traceback", "typescript", "unit", "variable"]
+    "coding": _words(
+        """
+        api bug class code coding compile compiler css debug def exception function git
+        haskell html implement java javascript json kotlin linux loop method pytest
+        python query recursion refactor regex rust script sort sql stack stacktrace
+        swift test traceback typescript unit variable
+        """
     ),
-    "reasoning": frozenset(
-        ["calculate", "deduce", "derivative", "derive", "equation", "how", "integral", "infer", "logic", "logical", "math", "mathematics", "number", "probability", "proof", "prove", "puzzle", "riddle", "solve", "step", "steps", "theorem", "therefore", "triangle", "why"]
+    "reasoning": _words(
+        """
+        calculate deduce derivative derive equation how integral infer logic logical
+        math mathematics number probability proof prove puzzle riddle solve step steps
+        theorem therefore triangle why
+        """
     ),
-    "analytical": frozenset(
-        ["analyse", "analysis", "analytical", "analyze", "assess", "behavior", "behaviour", "benchmark", "chart", "compare", "comparison", "compliance", "contract", "correlation", "data", "dataset", "evaluate", "financial", "findings", "insights", "legal", "metrics", "quarterly", "report", "revenue", "segment", "segments", "statistics", "summarise", "summarize", "summary", "trend", "trends"]
+    "analytical": _words(
+        """
+        analyse analysis analytical analyze assess behavior behaviour benchmark chart
+        compare comparison compliance contract correlation data dataset evaluate
+        financial findings insights legal metrics quarterly report revenue segment
+        segments statistics summarise summarize summary trend trends
+        """
     ),
-    "creative": frozenset(
-        ["blog", "brainstorm", "character", "compose", "copywriting", "creative", "dialogue", "essay", "fiction", "haiku", "headline", "imagine", "invent", "joke", "limerick", "lyrics", "marketing", "metaphor", "novel", "plot", "poem", "poetry", "product", "rhyme", "rhymes", "screenplay", "slogan", "song", "sonnet", "story", "tagline", "tale", "verse", "write"]
+    "creative": _words(
+        """
+        blog brainstorm character compose copywriting creative dialogue essay fiction
+        haiku headline imagine invent joke limerick lyrics marketing metaphor novel plot
+        poem poetry product rhyme rhymes screenplay slogan song sonnet story tagline
+        tale verse write
+        """
     ),
 }
 #: Words that say little alone; they count only beside another word of the same class.

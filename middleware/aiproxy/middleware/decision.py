@@ -167,7 +167,9 @@ class Decision:
             "labels": sorted(limits.labels),
             "data_class": self.preferences.data_class,
             "regions": sorted(limits.regions),
-            "attested": dict.fromkeys(sorted(chosen.labels & limits.labels), True) if chosen else {},
+            "attested": dict.fromkeys(sorted(chosen.labels & limits.labels), True)
+            if chosen
+            else {},
         }
 
 

@@ -86,9 +86,8 @@ def _fit_all(
     found: list[tuple[str, str]] = []
     whole = True
     for name, value in fields:
-        text = _fit(value, min(each, room - len(name) - 4))
-        if text is None or text != encode_header(value):
-            whole = False
+        text, all_there = _fit(value, min(each, room - len(name) - 4))
+        whole = whole and all_there
         if text is not None:
             found.append((name, text))
             room -= len(name) + len(text) + 4
@@ -218,20 +217,25 @@ def _tool_mapping(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _fit(value: Any, limit: int) -> str | None:
-    """The value as one line of at most ``limit`` octets, shortened from its lists' ends."""
+def _fit(value: Any, limit: int) -> tuple[str | None, bool]:
+    """The value as one line of at most ``limit`` octets, shortened from its lists' ends; and
+    whether it is all there."""
     text = encode_header(value)
     if len(text) <= limit:
-        return text
-    if isinstance(value, list):
-        while value:
-            value = value[: len(value) // 2]
-            text = encode_header(value)
-            if len(text) <= limit:
-                return text
-        return None
-    if not isinstance(value, Mapping):
-        return None
+        return text, True
+    return (_shorter_list if isinstance(value, list) else _shorter_object)(value, limit), False
+
+
+def _shorter_list(rows: list[Any], limit: int) -> str | None:
+    while rows:
+        rows = rows[: len(rows) // 2]
+        text = encode_header(rows)
+        if len(text) <= limit:
+            return text
+    return None
+
+
+def _shorter_object(value: Mapping[str, Any], limit: int) -> str | None:
     shorter: dict[str, Any] = {**value, "truncated": True}
     for key in ("alternatives_rejected", "selected_tools", "attempts", "ignored_headers"):
         rows = shorter.get(key)

@@ -9,7 +9,7 @@ still asked. Times are seconds of a monotonic clock handed in by the caller.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 #: Outcomes older than this do not count for the error rate.
@@ -19,6 +19,9 @@ LATENCY_WINDOW_S: Final = 300.0
 #: Fewer outcomes than this never open a circuit.
 MINIMUM_SAMPLES: Final = 10
 _KEEP_LATENCIES: Final = 64
+#: Up to so many samples an estimate is always fresh, above it as old as ``_ESTIMATE_FOR_S``.
+_FEW_LATENCIES: Final = 16
+_ESTIMATE_FOR_S: Final = 0.1
 _FIRST_OPEN_S: Final = 5.0
 _LONGEST_OPEN_S: Final = 60.0
 #: A longer Retry-After is looked at again after this: a wrong date would block for ever.
@@ -40,7 +43,10 @@ class Track:
     a lost update under threads costs one sample."""
 
     __slots__ = (
+        "_changed",
+        "_estimated_at",
         "_estimates",
+        "_failed_at",
         "_latencies",
         "_open_for",
         "_outcomes",
@@ -58,6 +64,9 @@ class Track:
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=256)
         self._latencies: deque[tuple[float, float, float]] = deque(maxlen=_KEEP_LATENCIES)
         self._estimates: tuple[float | None, float | None, float | None] | None = None
+        self._estimated_at = 0.0
+        self._changed = False
+        self._failed_at = -inf
         self.failures_in_row = 0
         self.in_flight = 0
         self.cooling_until = 0.0
@@ -69,7 +78,7 @@ class Track:
     def succeeded(self, now: float, total_ms: float, first_byte_ms: float) -> None:
         self._outcomes.append((now, True))
         self._latencies.append((now, total_ms, first_byte_ms))
-        self._estimates = None
+        self._changed = True
         self._forgive()
 
     def recovered(self, now: float) -> None:
@@ -95,6 +104,7 @@ class Track:
     ) -> None:
         """Count a failure; ``jitter`` returns a number in 0..1."""
         self._outcomes.append((now, False))
+        self._failed_at = now
         self.failures_in_row += 1
         pause = min(_LONGEST_COOLING_S, _FIRST_COOLING_S * 2 ** min(self.failures_in_row - 1, 10))
         self.cooling_until = max(self.cooling_until, now + pause * (0.75 + 0.5 * jitter()))
@@ -117,6 +127,8 @@ class Track:
 
     def error_rate(self, now: float) -> float:
         """Share of failures in the window, 0 without samples."""
+        if self._failed_at < now - WINDOW_S:
+            return 0.0
         recent = [ok for at, ok in self._outcomes if at >= now - WINDOW_S]
         return recent.count(False) / len(recent) if recent else 0.0
 
@@ -156,16 +168,31 @@ class Track:
         return self._current(now)[2]
 
     def _current(self, now: float) -> tuple[float | None, float | None, float | None]:
-        if self._estimates is None or (
-            self._latencies and self._latencies[0][0] < now - LATENCY_WINDOW_S
-        ):
-            while self._latencies and self._latencies[0][0] < now - LATENCY_WINDOW_S:
-                self._latencies.popleft()
-            totals = sorted(total for _, total, _ in self._latencies)
-            firsts = sorted(first for _, _, first in self._latencies)
-            if totals:
-                rank = ceil(0.95 * len(totals)) - 1
-                self._estimates = (totals[rank], firsts[rank], sum(totals) / len(totals))
-            else:
-                self._estimates = (None, None, None)
+        """95th percentiles (total, first byte) and mean (total).
+
+        While samples are many a new one changes little: then they are worked out again only after
+        a moment, because sorting for every request would cost more than the rest of its ranking.
+        """
+        latencies = self._latencies
+        expired = bool(latencies) and latencies[0][0] < now - LATENCY_WINDOW_S
+        if self._estimates is not None and not expired:
+            few = len(latencies) < _FEW_LATENCIES
+            if not self._changed or not (few or now - self._estimated_at >= _ESTIMATE_FOR_S):
+                return self._estimates
+        while latencies and latencies[0][0] < now - LATENCY_WINDOW_S:
+            latencies.popleft()
+        self._changed = False
+        self._estimated_at = now
+        self._estimates = _estimates(list(latencies))
         return self._estimates
+
+
+def _estimates(
+    samples: list[tuple[float, float, float]],
+) -> tuple[float | None, float | None, float | None]:
+    if not samples:
+        return None, None, None
+    totals = sorted(total for _, total, _ in samples)
+    firsts = sorted(first for _, _, first in samples)
+    rank = ceil(0.95 * len(totals)) - 1
+    return totals[rank], firsts[rank], sum(totals) / len(totals)

@@ -57,9 +57,7 @@ class Price:
 
     def worst(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
         """The most an answer of that size can cost."""
-        return (
-            self.input * input_tokens + self.output * output_tokens + self.per_item * items
-        )
+        return self.input * input_tokens + self.output * output_tokens + self.per_item * items
 
     @property
     def free(self) -> bool:
@@ -167,7 +165,9 @@ class Registry:
     provider of best priority; ties go by file order.
     """
 
-    def __init__(self, providers: Iterable[Provider], models: Iterable[Model], default: str) -> None:
+    def __init__(
+        self, providers: Iterable[Provider], models: Iterable[Model], default: str
+    ) -> None:
         self.providers: Mapping[str, Provider] = {p.id: p for p in providers}
         self.models: tuple[Model, ...] = tuple(models)
         self.default: Provider = self.providers[default]
@@ -210,8 +210,15 @@ class Registry:
             if provider.open_ended
         )
 
-    def failed(self, model: Model, now: float, jitter: Callable[[], float], retry: float | None,
-               *, whole_provider: bool) -> None:
+    def failed(
+        self,
+        model: Model,
+        now: float,
+        jitter: Callable[[], float],
+        retry: float | None,
+        *,
+        whole_provider: bool,
+    ) -> None:
         """Note a failed call; a connection or credential fault counts for the whole provider."""
         tracks = (model.track, model.provider.track) if whole_provider else (model.track,)
         for track in tracks:
@@ -314,7 +321,9 @@ def _provider(
         local=in_process or _either(entry.get("local"), preset.local),
         free=in_process or preset.free,
         labels=frozenset(row["label"] for row in security.get("labels") or ()),
-        regions=frozenset(security.get("regions") or ([entry["region"]] if entry.get("region") else [])),
+        regions=frozenset(
+            security.get("regions") or ([entry["region"]] if entry.get("region") else [])
+        ),
         aliases=tuple(entry.get("aliases") or ()),
         open_ended=kind == "app" and not entry["models"],
         relay_headers=frozenset(name.lower() for name in entry.get("relay_headers") or ()),
@@ -402,9 +411,7 @@ def _price(
     given = {half: split.get(half) for half in ("input", "output")}
     # Half a price is no price: what is not said must not count as free under a cost limit.
     # An embedding writes no text, so its input price says it all.
-    half = given["input"] is None or (
-        given["output"] is None and "text-generation" in capabilities
-    )
+    half = given["input"] is None or (given["output"] is None and "text-generation" in capabilities)
     if blended is None and both and half and not provider.free:
         return None
     fallback = blended if blended is not None else 0

@@ -4,7 +4,6 @@ SIGTERM stops accepting, lets requests and streams finish for ``server.drain_tim
 with 0. Whether a configuration may be served at all is decided before, in ``starting``.
 """
 
-import asyncio
 import gc
 import signal
 import socket
@@ -13,11 +12,11 @@ from typing import Any
 
 import uvicorn
 
-from aiproxy.middleware.asgi import App, Message, Receive, Scope, Sender
+from aiproxy.middleware.asgi import App
 from aiproxy.middleware.config import Config
-from aiproxy.middleware.errors import ProxyError
 from aiproxy.reference_server import logs
 from aiproxy.reference_server.app import create_app
+from aiproxy.reference_server.ending import Ending
 from aiproxy.reference_server.http1 import protocol
 from aiproxy.reference_server.starting import CannotListen, Start, StartRefused, split_address
 from aiproxy.reference_server.workers import Workers
@@ -45,7 +44,7 @@ def serve(start: Start, *, workers: int | None = None) -> int:
     def work(first: bool = True) -> int:
         app = create_app(config, on_decision=log.on_decision)
         tune_collector()
-        return _run(log.wrap(_Ending(app)), sock, config, announce=first)
+        return _run(log.wrap(Ending(app)), sock, config, announce=first)
 
     count = workers or config.values["server"]["workers"]
     with sock:
@@ -85,52 +84,6 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-class _Ending:
-    """Answers for requests that are cut off because the drain time is over.
-
-    uvicorn cancels them: one that has no answer yet gets 503, a begun one ends without its last
-    chunk, which every client can tell from a whole answer.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Sender) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except asyncio.CancelledError:
-            if scope["type"] != "http":
-                raise
-            if not started:
-                await _unavailable(send)
-
-
-async def _unavailable(send: Sender) -> None:
-    error = ProxyError("provider_overloaded", "The server is shutting down.", retry_after_s=1)
-    body = error.encode()
-    headers = [
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
-        ("connection", "close"),
-        *error.response_headers(),
-    ]
-    await send(
-        {
-            "type": "http.response.start",
-            "status": error.status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 class _Uvicorn(uvicorn.Server):

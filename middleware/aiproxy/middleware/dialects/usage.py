@@ -1,9 +1,12 @@
 """Token usage in its two OpenAI spellings, and what other servers make of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from aiproxy.middleware.dialects.canonical import Usage
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def read_usage(value: object) -> Usage | None:
@@ -21,12 +24,14 @@ def read_usage(value: object) -> Usage | None:
     given, made = prompt or 0, completion or 0
     inner = _mapping(value, "prompt_tokens_details", "input_tokens_details")
     outer = _mapping(value, "completion_tokens_details", "output_tokens_details")
-    cached = _count(inner, "cached_tokens") or _count(value, "prompt_cache_hit_tokens") or 0
-    written = _count(inner, "cache_write_tokens", "cache_creation_tokens") or 0
-    reasoning = _count(outer, "reasoning_tokens") or _count(value, "reasoning_tokens") or 0
+    cached = _count(inner, "cached_tokens") if inner else None
+    written = _count(inner, "cache_write_tokens", "cache_creation_tokens") if inner else None
+    reasoning = _count(outer, "reasoning_tokens") if outer else None
+    cached = cached or _count(value, "prompt_cache_hit_tokens") or 0
+    reasoning = reasoning or _count(value, "reasoning_tokens") or 0
     if reasoning and _count(value, "total_tokens") == given + made + reasoning:
         made += reasoning
-    return Usage(given, made, cached, written, reasoning)
+    return Usage(given, made, cached, written or 0, reasoning)
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:
@@ -75,6 +80,6 @@ def _count(value: Mapping[str, Any], *names: str) -> int | None:
 def _mapping(value: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         found = value.get(name)
-        if isinstance(found, Mapping):
+        if found is not None and isinstance(found, Mapping):
             return found
-    return {}
+    return _NONE

@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
@@ -240,7 +241,7 @@ async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
 class _HttpStream:
     """An open event stream; implements ``AsyncStream``."""
 
-    __slots__ = ("_coding", "_content", "_outcome", "_progress", "_response")
+    __slots__ = ("_coding", "_content", "_outcome", "_patience", "_progress", "_response")
 
     def __init__(
         self, response: aiohttp.ClientResponse, progress: "_Progress", coding: Inflater | None
@@ -249,6 +250,7 @@ class _HttpStream:
         self._content = response.content
         self._progress = progress
         self._coding = coding
+        self._patience = _Patience()
         self._outcome: bytes | Failure | None = None  # once there is nothing more to read
 
     async def read_any(self) -> bytes | Failure:
@@ -270,25 +272,26 @@ class _HttpStream:
 
     async def _raw(self, timeout_s: float | None, soft: bool) -> bytes | Failure | None:
         until, idle = self._until(timeout_s)
-        limit: asyncio.Timeout | None = None
+        patience = self._patience
+        patience.begin(until)
         try:
             # Cancelling readany loses nothing: it takes bytes only when it no longer waits.
-            async with asyncio.timeout_at(until) as limit:
-                data = await self._content.readany()
-        except TimeoutError as error:
-            if limit is None or not limit.expired():
-                return self._broken(error)
+            data = await self._content.readany()
+        except asyncio.CancelledError:
+            if not patience.ran_out():
+                self._end(Failure("reset", "the read was cancelled"))
+                raise
             if soft and idle:
                 return None
             silent = Failure("idle_timeout", "silence inside the stream")
             return self._end(silent if idle else self._progress.timed_out())
-        except asyncio.CancelledError:
-            self._end(Failure("reset", "the read was cancelled"))
-            raise
         except Exception as error:  # noqa: BLE001 - an outcome, and logged when unexpected
             return self._broken(error)
+        finally:
+            patience.pause()
         if not data:
             self._outcome = b""
+            self._patience.stop()
             self._response.release()
             self._progress.answered()
         return data
@@ -325,8 +328,70 @@ class _HttpStream:
 
     def _end(self, failure: Failure) -> Failure:
         self._outcome = failure
+        self._patience.stop()
         self._progress.abort()
         return failure
+
+
+class _Patience:
+    """Cancels a wait that lasts too long, as ``asyncio.timeout`` does, for many waits in a row.
+
+    A stream reads every few milliseconds and allows a minute each time: its timer is left as it is
+    and looks at the time that counts when it rings, instead of being set anew for every read.
+    """
+
+    __slots__ = ("_cancels", "_expired", "_loop", "_task", "_timer", "_until")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._until = inf
+        self._cancels = 0
+        self._expired = False
+
+    def begin(self, until: float | None) -> None:
+        """The running task waits from now on, at most until the loop's time ``until``."""
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._cancels = task.cancelling()
+        self._expired = False
+        if until is None:
+            self._until = inf
+            return
+        self._until = until
+        timer = self._timer
+        if timer is not None and timer.when() > until:
+            timer.cancel()
+            timer = None
+        if timer is None:
+            self._timer = self._loop.call_at(until, self._ring)
+
+    def pause(self) -> None:
+        """The wait is over; the timer stays for the next one."""
+        self._task = None
+
+    def stop(self) -> None:
+        """There are no more waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def ran_out(self) -> bool:
+        """Whether the wait was cancelled by this, and by nobody else."""
+        task = self._task
+        return self._expired and task is not None and task.uncancel() <= self._cancels
+
+    def _ring(self) -> None:
+        self._timer = None
+        task, until = self._task, self._until
+        if task is None or until == inf:
+            return
+        if self._loop.time() < until:
+            self._timer = self._loop.call_at(until, self._ring)
+            return
+        self._expired = True
+        task.cancel()
 
 
 class _Handler(ResponseHandler):

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from ..effects import Answer, Call, Failure, Headers
 from .bodies import BodyTooLarge, field, opens_stream
@@ -225,9 +225,23 @@ class _Run:
             await self._room.wait()
 
 
+def path_below_root(scope: Scope) -> str:
+    """The path as an application sees it that is mounted below ``root_path`` (XAI-ARCH-014).
+
+    Servers and frameworks of today leave the root in ``path``, older ones take it out.
+    """
+    root: str = scope.get("root_path", "").rstrip("/")
+    path: str = scope["path"]
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :] or "/"
+    return path
+
+
 def _scope(client: Scope, call: Call) -> Scope:
     """Return the client's scope under the call's method, path and headers."""
     scope = dict(client)
+    # the call's target stands below the same root as the client's path
+    root = client["path"].removesuffix(path_below_root(client)) if client.get("root_path") else ""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in call.headers
     ]
@@ -238,8 +252,8 @@ def _scope(client: Scope, call: Call) -> Scope:
         "type": "http",
         "http_version": "1.1",
         "method": call.method,
-        "path": unquote(call.target),
-        "raw_path": call.target.encode("ascii", "replace"),
+        "path": root + unquote(call.target),
+        "raw_path": quote(root).encode("ascii") + call.target.encode("ascii", "replace"),
         "query_string": b"",
         "headers": headers,
         "extensions": {

@@ -8,7 +8,7 @@ a request then pays only for what is live: cost, context, latency and health.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Constraints, Intent
@@ -16,6 +16,7 @@ from aiproxy.middleware.preferences import Ignored
 from aiproxy.middleware.registry import Model, Registry
 from aiproxy.middleware.routing import strategies
 from aiproxy.middleware.routing.rules import Compiled
+from aiproxy.middleware.routing.shortlist import SHORTEST, Shortlist
 from aiproxy.middleware.settings import Settings
 
 #: Candidates kept in order beyond the attempts that may be made, for ``alternatives``.
@@ -32,8 +33,7 @@ SPOKEN_FOR: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """An eligible candidate. ``cost`` is the worst case in picodollars, ``None`` when unknown."""
 
     model: Model
@@ -70,7 +70,7 @@ class Slate:
     models: tuple[Model, ...]
     rejected: tuple[Rejected, ...]
     smallest_context: int | None
-    uniform_prices: bool
+    shortlist: Shortlist | None
 
 
 class NoCandidate(ProxyError):
@@ -224,17 +224,20 @@ class Planner:
         if not models:
             raise _refusal(intent, rejected, now)
         self._turn += 1
-        ordered, scores = self._ordered(intent, models, now, keep_order=bool(policies))
+        weighed = models
+        if models is slate.models and slate.shortlist is not None:
+            weighed = slate.shortlist.of(intent, now, self._settings.weights)
+        ordered, scores = self._ordered(intent, weighed, now, keep_order=bool(policies))
         if self._registry.trouble_until > now:
             ordered, scores = _cooling_last(ordered, scores, models, now)
-        first_byte = intent.stream
+        first_byte, task = intent.stream, intent.task
         ranked = [
             Ranked(
                 model,
                 score,
                 worst_cost(intent, model),
                 model.latency_ms(now, first_byte=first_byte),
-                model.quality_for(intent.task),
+                model.quality_for(task),
             )
             for model, score in zip(ordered, scores, strict=True)
         ]
@@ -336,11 +339,10 @@ def any_open(models: Sequence[Model]) -> bool:
 
 def worst_cost(intent: Intent, model: Model) -> int | None:
     """Picodollars if the answer uses every token it may; ``None`` when the price is unknown."""
-    if model.price is None:
+    price = model.price
+    if price is None:
         return None
-    return model.price.worst(
-        intent.prompt_tokens, output_tokens(intent, model), intent.copies
-    )
+    return price.worst(intent.prompt_tokens, output_tokens(intent, model), intent.copies)
 
 
 def output_tokens(intent: Intent, model: Model) -> int:
@@ -375,7 +377,7 @@ def _build_slate(intent: Intent, models: tuple[Model, ...]) -> Slate:
         models=tuple(kept),
         rejected=tuple(dropped),
         smallest_context=min(windows, default=None),
-        uniform_prices=all(m.price is not None and m.price.input == m.price.output for m in kept),
+        shortlist=Shortlist(kept, intent.task, KEEP) if len(kept) > SHORTEST else None,
     )
 
 

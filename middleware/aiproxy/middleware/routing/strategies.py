@@ -30,7 +30,7 @@ _LADDERS: Final = {
 #: How much more the wanted rung or task weighs in a score than the strategy's own number.
 _LEAD: Final = 3.0
 #: What a picodollar sum is padded with, so that ratios of free models are defined.
-_EPSILON: Final = 1.0
+EPSILON: Final = 1.0
 
 
 def task_match(model: Model, task: str) -> float:
@@ -73,20 +73,27 @@ def order(
         return chosen, [1.0 / (1 + place) for place in range(len(chosen))]
     strategy = intent.strategy
     if strategy == "round_robin":
-        return _rotated(_top_rung(intent, models), turn, keep)
-    values = _values(strategy, intent, models, now, weights)
-    key = _key(intent, models, values)
-    places = nsmallest(keep, range(len(models)), key=key)
+        return _rotated(models, _top_rung(intent, models), turn, keep)
+    values = values_of(strategy, intent, models, now, weights)
+    key = sort_key(intent, models, values)
+    places = best_places(len(models), key, keep)
     if spread is not None:
         places = _spread_ties(places, values, models, intent, turn, spread)
     return [models[i] for i in places], _scores(strategy, intent, models, values, places)
 
 
-def _key(
+def best_places(count: int, key: Callable[[int], tuple[Any, ...]], keep: int) -> list[int]:
+    """The best ``keep`` of ``count`` places; ties keep their order."""
+    if count <= 4 * keep:
+        return sorted(range(count), key=key)[:keep]
+    return nsmallest(keep, range(count), key=key)
+
+
+def sort_key(
     intent: Intent, models: Sequence[Model], values: Sequence[Any]
 ) -> Callable[[int], tuple[Any, ...]]:
-    """Ties keep the order of ``models``: ``nsmallest`` is stable."""
-    leads = _leads(intent, models)
+    """What ``best_places`` sorts by; ties keep the order of ``models``."""
+    leads = leads_of(intent, models)
     if intent.task == "general":
         if leads is None:
             return lambda i: (values[i],)
@@ -102,7 +109,7 @@ def rung(intent: Intent, model: Model) -> float:
     return 1.0 - 0.5 * _LADDERS[intent.reasoning].index(model.reasoning)
 
 
-def _leads(intent: Intent, models: Sequence[Model]) -> list[float] | None:
+def leads_of(intent: Intent, models: Sequence[Model]) -> list[float] | None:
     """What ranks before the strategy, larger first: the rung of reasoning, then a hint's task;
     ``None`` when neither was asked for."""
     hinted = intent.task_source == "hint" and intent.strategy_source != "header"
@@ -122,7 +129,7 @@ def _top_rung(intent: Intent, models: Sequence[Model]) -> Sequence[Model]:
     return [model for model in models if rung(intent, model) == best]
 
 
-def _values(
+def values_of(
     strategy: str,
     intent: Intent,
     models: Sequence[Model],
@@ -132,11 +139,11 @@ def _values(
     if strategy == "cost":
         return _costs(intent, models)
     if strategy == "latency":
-        return _latencies(intent, models, now)
+        return latencies_of(intent, models, now)
     if strategy == "quality":
         return [-(model.quality_for(intent.task) or 0.0) for model in models]
     if strategy == "capability-first":
-        costs, latencies = _costs(intent, models), _latencies(intent, models, now)
+        costs, latencies = _costs(intent, models), latencies_of(intent, models, now)
         return [
             (-task_match(model, intent.task), costs[i], latencies[i])
             for i, model in enumerate(models)
@@ -147,20 +154,24 @@ def _values(
 
 
 def _costs(intent: Intent, models: Sequence[Model]) -> list[float]:
+    return list(map(usual_cost(intent), models))
+
+
+def usual_cost(intent: Intent) -> Callable[[Model], float]:
     """Cost of an answer of usual length, so that a model is not dearer for being able to say more."""
     prompt, copies = intent.prompt_tokens, intent.copies
     output = 0 if "embeddings" in intent.needs else intent.output_limit or DEFAULT_OUTPUT_TOKENS
-    return [
-        _UNKNOWN
-        if model.price is None
-        else model.price.worst(
-            prompt, min(output, model.max_output_tokens or output) * copies, copies
-        )
-        for model in models
-    ]
+
+    def cost(model: Model) -> float:
+        if model.price is None:
+            return _UNKNOWN
+        answer = min(output, model.max_output_tokens or output)
+        return model.price.worst(prompt, answer * copies, copies)
+
+    return cost
 
 
-def _latencies(intent: Intent, models: Sequence[Model], now: float) -> list[float]:
+def latencies_of(intent: Intent, models: Sequence[Model], now: float) -> list[float]:
     first_byte = intent.stream
     return [
         _UNKNOWN if (ms := model.latency_ms(now, first_byte=first_byte)) is None else ms
@@ -171,19 +182,24 @@ def _latencies(intent: Intent, models: Sequence[Model], now: float) -> list[floa
 def _balanced(
     intent: Intent, models: Sequence[Model], now: float, weights: tuple[float, float, float]
 ) -> list[float]:
-    costs, latencies = _costs(intent, models), _latencies(intent, models, now)
-    cheapest, fastest = min(costs) + _EPSILON, min(latencies)
+    costs, latencies = _costs(intent, models), latencies_of(intent, models, now)
+    cheapest, fastest = min(costs) + EPSILON, min(latencies)
     cost_weight, latency_weight, quality_weight = weights
     total = (cost_weight + latency_weight + quality_weight) or 1.0
     found = []
     for i, model in enumerate(models):
-        cost = 0.0 if costs[i] == _UNKNOWN else cheapest / (costs[i] + _EPSILON)
-        latency = _UNMEASURED if latencies[i] == _UNKNOWN else fastest / max(latencies[i], 1e-9)
+        cost = 0.0 if costs[i] == _UNKNOWN else cheapest / (costs[i] + EPSILON)
+        latency = speed(fastest, latencies[i])
         quality = model.quality_for(intent.task) or 0.0
         found.append(
             (cost_weight * cost + latency_weight * latency + quality_weight * quality) / total
         )
     return found
+
+
+def speed(fastest: float, latency: float) -> float:
+    """A latency as a share of the best one, 0..1."""
+    return _UNMEASURED if latency == _UNKNOWN else fastest / max(latency, 1e-9)
 
 
 def _scores(
@@ -196,7 +212,7 @@ def _scores(
     """Scores of the chosen places, 0..1 and never rising along the order."""
     best = min(values[i] for i in places)
     scores = [_score(strategy, values[i], best) for i in places]
-    leads = _leads(intent, [models[i] for i in places])
+    leads = leads_of(intent, [models[i] for i in places])
     if leads is None or leads[0] == leads[-1]:
         return scores
     found: list[float] = []
@@ -211,28 +227,34 @@ def _score(strategy: str, value: Any, best: Any) -> float:
     if strategy in ("cost", "latency"):
         if value == _UNKNOWN:
             return 0.0
-        return float(min(1.0, (best + _EPSILON) / (value + _EPSILON)))
+        return float(min(1.0, (best + EPSILON) / (value + EPSILON)))
     if strategy in ("quality", "balanced"):
         return float(-value)
     if strategy == "capability-first":
         match, cost, _ = value
         best_cost = best[1]
-        cheap = 0.0 if cost == _UNKNOWN else (best_cost + _EPSILON) / (cost + _EPSILON)
+        cheap = 0.0 if cost == _UNKNOWN else (best_cost + EPSILON) / (cost + EPSILON)
         return float(0.5 * -match + 0.5 * min(1.0, cheap))
     errors, priority = value
     return float((1.0 - errors) / (1.0 + max(0, priority - best[1])))
 
 
-def _rotated(models: Sequence[Model], turn: int, keep: int) -> tuple[list[Model], list[float]]:
-    """Providers take turns; within a provider the best model serves."""
+def _rotated(
+    models: Sequence[Model], first: Sequence[Model], turn: int, keep: int
+) -> tuple[list[Model], list[float]]:
+    """Providers of ``first`` take turns; within a provider its best model serves. The others
+    follow in their own order."""
     firsts: dict[str, Model] = {}
-    for model in models:
+    for model in first:
         firsts.setdefault(model.provider.id, model)
     ring = list(firsts.values())
     start = turn % len(ring)
     chosen = ring[start:] + ring[:start]
     taken = set(map(id, chosen))
-    chosen += [m for m in models if id(m) not in taken]
+    chosen += [m for m in first if id(m) not in taken]
+    if len(first) < len(models):
+        taken = set(map(id, chosen))
+        chosen += [m for m in models if id(m) not in taken]
     chosen = chosen[:keep]
     return chosen, [1.0] * len(chosen)
 
@@ -246,7 +268,7 @@ def _spread_ties(
     spread: str,
 ) -> list[int]:
     """Share traffic among candidates the strategy cannot tell apart (load_balancing)."""
-    key = _key(intent, models, values)
+    key = sort_key(intent, models, values)
     best = key(places[0])
     tied = [i for i in places if key(i) == best]
     if len(tied) < 2:
