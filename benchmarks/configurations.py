@@ -63,9 +63,7 @@ def aiproxy(folder: Path, base: Mapping[str, str], port: int, *, scope: str, lev
 
 def litellm(folder: Path, routes: Mapping[str, list[str]]) -> Path:
     """LiteLLM proxy. With prices, or it looks for the reason of a zero cost on every request."""
-    fallbacks = [
-        {payloads.model(kind): [payloads.model("small")]} for kind in payloads.FAILING
-    ]
+    fallbacks = [{payloads.model(kind): [payloads.model("small")]} for kind in payloads.FAILING]
     config = {
         "model_list": [
             {
@@ -90,9 +88,7 @@ def litellm(folder: Path, routes: Mapping[str, list[str]]) -> Path:
 
 def portkey_headers(bases: list[str]) -> list[tuple[str, str]]:
     """Portkey takes its configuration from the request."""
-    found = [
-        {"provider": "openai", "custom_host": base, "api_key": "sk-bench"} for base in bases
-    ]
+    found = [{"provider": "openai", "custom_host": base, "api_key": "sk-bench"} for base in bases]
     if len(found) == 1:
         return [
             ("x-portkey-provider", "openai"),

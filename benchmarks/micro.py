@@ -4,6 +4,7 @@ Every round times every part; the median of the rounds counts, the least is show
 network, no event loop: this is what the product's own code costs.
 """
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from tables import median, table
 from aiproxy.middleware.dialects import chat, responses, sse
 from aiproxy.middleware.dialects.canonical import Envelope
 from aiproxy.middleware.disclosure import metadata, response_headers
-from aiproxy.middleware.effects import Answer, Call, Read
+from aiproxy.middleware.effects import Answer, Call, Read, Reply
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Gateway, Inbound
 from aiproxy.middleware.intent import understand
@@ -179,7 +180,11 @@ def streams() -> dict[str, Part]:
     """Cost of a stream of 100 events, divided by 100."""
     frames = payloads.events()
     envelope = Envelope(
-        id="x", created=1, model="everywhere", request={}, include_usage=False,
+        id="x",
+        created=1,
+        model="everywhere",
+        request={},
+        include_usage=False,
         completed_at=lambda: 1,
     )
     decoder = chat.StreamDecoder()
@@ -246,14 +251,15 @@ _HEAD = (("content-type", "application/json"),)
 def answer(exchange: Exchange, body: bytes) -> None:
     """Drive an exchange with one good answer."""
     flow = exchange.run()
+    effect = next(flow)
+    assert isinstance(effect, Call), effect
+    reply: Reply | None = None
     try:
-        effect = next(flow)
-        assert isinstance(effect, Call), effect
         flow.send(Answer(200, _HEAD, body))
     except StopIteration as done:
-        assert done.value.status == 200, done.value
-    else:
-        raise AssertionError("the exchange went on")
+        reply = done.value
+    assert reply is not None, exchange.decision.error
+    assert reply.status == 200, reply
 
 
 def stream(exchange: Exchange, frames: list[bytes]) -> None:
@@ -307,7 +313,18 @@ def untouched() -> dict[str, Part]:
     return {"the application alone": part(bare), "behind the middleware": part(mounted)}
 
 
+def yardstick() -> dict[str, Part]:
+    """What does not change from release to release: tells a slow machine from slow code."""
+    raw = payloads.request("everywhere", "small")
+    return {
+        "orjson.loads of 300 B": lambda: orjson.loads(raw),
+        "json.loads of 300 B": lambda: json.loads(raw),
+        "a loop of 1000 additions": lambda: sum(i + 1 for i in range(1000)),
+    }
+
+
 GROUPS: dict[str, tuple[Callable[[], dict[str, Part]], int]] = {
+    "Yardstick": (yardstick, 1),
     "Headers": (headers, 1),
     "Decision (planner.plan)": (decisions, 1),
     "Bodies": (bodies, 1),

@@ -5,6 +5,7 @@ Names: *direct*, *nginx*, *raw* (our bare aiohttp proxy), *page* (a tiny ASGI ap
 and any other OpenAI-compatible gateway given as ``name=command``.
 """
 
+import json
 import secrets
 import shlex
 import shutil
@@ -234,8 +235,6 @@ def _command(name: str, port: int, folder: Path, up: Upstreams, template: str) -
 
 def routes_file(folder: Path, up: Upstreams) -> Path:
     """Model -> base URLs, for peers that read it."""
-    import json
-
     path = folder / "routes.json"
     path.write_text(json.dumps(up.routes()))
     return path

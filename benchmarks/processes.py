@@ -36,15 +36,36 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` pinned to ``cpu``, output to ``log``."""
     with log.open("ab") as out:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [str(word) for word in argv],
             stdout=out,
             stderr=out,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(env or {})},
             cwd=cwd,
-            preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
         )
+    os.sched_setaffinity(process.pid, {cpu})  # what it starts later inherits this
+    return process
+
+
+def run(argv: Sequence[str], cpu: int, timeout_s: float) -> str:
+    """Run ``argv`` to its end pinned to ``cpu``; return what it printed.
+
+    Raises:
+        RuntimeError: it failed, or took longer.
+    """
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.sched_setaffinity(process.pid, {cpu})
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise RuntimeError(f"{argv[0]} took longer than {timeout_s:g} s") from None
+    if process.returncode:
+        raise RuntimeError(f"{argv[0]} failed: {err[-400:]}")
+    return out
 
 
 def wait_for_port(

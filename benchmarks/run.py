@@ -9,7 +9,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,7 @@ def run_failover(options: argparse.Namespace, report: Report) -> None:
     names = [n for n in _GATEWAYS + _OTHERS if n not in ("direct", "server+headers", "server+log")]
     with open_session(options, names, ["small", "fo500", "refused"]) as live:
         cases = [
-            f"{kind}:{at}"
-            for at, kind in itertools.product((1, 16), ("small", "fo500", "refused"))
+            f"{kind}:{at}" for at, kind in itertools.product((1, 16), ("small", "fo500", "refused"))
         ]
         for peer in live.peers:
             live.answers(peer, "small", 8, 1)
@@ -264,9 +263,7 @@ def run_smoke(options: argparse.Namespace, report: Report) -> None:
         print(table(["peer", "case", "requests", "failed"], rows))
 
 
-def open_session(
-    options: argparse.Namespace, names: Sequence[str], kinds: Sequence[str]
-) -> Any:
+def open_session(options: argparse.Namespace, names: Sequence[str], kinds: Sequence[str]) -> Any:
     programs = dict(pair.split("=", 1) for pair in options.peer)
     wanted = list(options.peers or names) if names else []
     if names and not options.peers:

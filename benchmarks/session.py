@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -129,14 +128,10 @@ class Session:
         found["cpu"] = (peer.cpu_s() - before) / max(found["requests"], 1) * 1e6
         return found
 
-    def streams(
-        self, peer: peers.Peer, kind: str, connections: int, each: int
-    ) -> dict[str, float]:
+    def streams(self, peer: peers.Peer, kind: str, connections: int, each: int) -> dict[str, float]:
         """ttfb, ttfb_p99, gap_p99 (ms), events_s, bad, and CPU (us an event) of one run."""
         before = peer.cpu_s()
-        argv = self._job(
-            peer, kind, connections=connections, streams=each, events=payloads.EVENTS
-        )
+        argv = self._job(peer, kind, connections=connections, streams=each, events=payloads.EVENTS)
         found = _run(argv, 120)
         found["cpu"] = (peer.cpu_s() - before) / max(found["events"], 1) * 1e6
         return found
@@ -181,18 +176,11 @@ def session(
 
 
 def _run(argv: Sequence[str], timeout_s: float) -> dict[str, float]:
-    import os
-
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        preexec_fn=lambda: os.sched_setaffinity(0, {processes.LOAD_CPU}),
-    )
-    if done.returncode:
-        raise Broken(f"the load generator failed: {done.stderr[-400:]}")
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    try:
+        printed = processes.run(argv, processes.LOAD_CPU, timeout_s)
+    except RuntimeError as error:
+        raise Broken(f"the load generator: {error}") from None
+    found: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
     return found
 
 

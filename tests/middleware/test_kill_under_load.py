@@ -152,8 +152,8 @@ def test_no_client_notices_a_killed_provider(mount: Any, fakes: Any) -> None:
         one.stop()
         two.stop()
     assert wrong == [], (len(wrong), wrong[:3])
-    assert tally["one"] > 50, tally
-    assert tally["two"] > 50, tally
+    assert tally["one"] > 10, tally
+    assert tally["two"] > 10, tally
     assert tally["failed over"] > 0, tally
     for record in records:
         tries = record["attempts"]

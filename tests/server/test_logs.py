@@ -11,7 +11,8 @@ from served import pair_config, serve
 from upstreams import Script
 
 from aiproxy.middleware import load_config
-from aiproxy.reference_server.logs import Redactor, secrets_of
+from aiproxy.reference_server.log_output import Redactor
+from aiproxy.reference_server.logs import secrets_of
 
 PROMPT = "prompt-canary-text"
 BODY = {"model": "shared", "messages": [{"role": "user", "content": PROMPT}]}

@@ -108,6 +108,7 @@ class Provider:
     free: bool = False
     labels: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
+    region: str | None = None
     aliases: tuple[str, ...] = ()
     open_ended: bool = False
     relay_headers: frozenset[str] = frozenset()
@@ -144,7 +145,7 @@ class Model:
     def quality_for(self, task: str) -> float | None:
         """Declared quality for a task: its own entry, else ``general``, else the mean."""
         declared = self.quality
-        if declared is None or isinstance(declared, float):
+        if declared is None or isinstance(declared, int | float):
             return declared
         if task in declared:
             return declared[task]
@@ -321,9 +322,8 @@ def _provider(
         local=in_process or _either(entry.get("local"), preset.local),
         free=in_process or preset.free,
         labels=frozenset(row["label"] for row in security.get("labels") or ()),
-        regions=frozenset(
-            security.get("regions") or ([entry["region"]] if entry.get("region") else [])
-        ),
+        regions=frozenset(security.get("regions") or ()),
+        region=entry.get("region"),
         aliases=tuple(entry.get("aliases") or ()),
         open_ended=kind == "app" and not entry["models"],
         relay_headers=frozenset(name.lower() for name in entry.get("relay_headers") or ()),

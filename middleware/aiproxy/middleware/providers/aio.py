@@ -51,6 +51,8 @@ _NO_TIMEOUT: Final = aiohttp.ClientTimeout(
 )
 #: Idle for less than this, a connection is reused without asking the kernel about it.
 _POLLED_S: Final = 0.02
+#: Timers of uvloop are that exact.
+_TICK_S: Final = 0.001
 #: aiohttp would add these; a call's headers are complete.
 _NOT_ADDED: Final = ("User-Agent", "Accept", "Content-Type")
 
@@ -340,11 +342,12 @@ class _Patience:
     and looks at the time that counts when it rings, instead of being set anew for every read.
     """
 
-    __slots__ = ("_cancels", "_expired", "_loop", "_task", "_timer", "_until")
+    __slots__ = ("_cancels", "_expired", "_loop", "_rings_at", "_task", "_timer", "_until")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = inf
         self._task: asyncio.Task[Any] | None = None
         self._until = inf
         self._cancels = 0
@@ -356,16 +359,10 @@ class _Patience:
         assert task is not None
         self._cancels = task.cancelling()
         self._expired = False
-        if until is None:
-            self._until = inf
-            return
-        self._until = until
-        timer = self._timer
-        if timer is not None and timer.when() > until:
-            timer.cancel()
-            timer = None
-        if timer is None:
-            self._timer = self._loop.call_at(until, self._ring)
+        self._until = inf if until is None else until
+        if self._until < self._rings_at:
+            self.stop()
+            self._set()
 
     def pause(self) -> None:
         """The wait is over; the timer stays for the next one."""
@@ -375,20 +372,26 @@ class _Patience:
         """There are no more waits."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = None
+        self._rings_at = inf
 
     def ran_out(self) -> bool:
         """Whether the wait was cancelled by this, and by nobody else."""
         task = self._task
         return self._expired and task is not None and task.uncancel() <= self._cancels
 
+    def _set(self) -> None:
+        self._rings_at = self._until
+        self._timer = self._loop.call_at(self._until, self._ring)
+
     def _ring(self) -> None:
         self._timer = None
+        self._rings_at = inf
         task, until = self._task, self._until
         if task is None or until == inf:
             return
-        if self._loop.time() < until:
-            self._timer = self._loop.call_at(until, self._ring)
+        if self._loop.time() < until - _TICK_S:
+            self._set()
             return
         self._expired = True
         task.cancel()

@@ -172,7 +172,7 @@ class Planner:
                     raise _unknown_model()
         slate = self._slate(intent, models)
         plan = self._choose(intent, slate, now)
-        if intent.model_auto and plan.ranked[0].model is not models[0]:
+        if intent.model_auto and not plan.policies and plan.ranked[0].model is not models[0]:
             # without a header the default provider is asked first (XAI-SYNC-007)
             first = [r for r in plan.ranked if r.model is models[0]]
             rest = [r for r in plan.ranked if r.model is not models[0]]
@@ -215,19 +215,26 @@ class Planner:
         if live is not None:
             models, more = live
             rejected += tuple(more)
-        policies: tuple[str, ...] = ()
-        if self._policies is not None and models:
-            models, turned_away, policies = strategies.apply_policies(
-                self._policies, intent, models, now
-            )
-            rejected += tuple(Rejected(model, "policy_excluded") for model, _ in turned_away)
         if not models:
             raise _refusal(intent, rejected, now)
         self._turn += 1
-        weighed = models
-        if models is slate.models and slate.shortlist is not None:
-            weighed = slate.shortlist.of(intent, now, self._settings.weights)
-        ordered, scores = self._ordered(intent, weighed, now, keep_order=bool(policies))
+        policies: tuple[str, ...] = ()
+        ruled = False
+        if self._policies is not None and self._policies.active(intent.strategy):
+            # policies have the last word: they sort, prefer and turn away what the strategy ordered
+            ordered, scores = self._ordered(intent, models, now, keep=len(models))
+            verdict = strategies.apply_policies(self._policies, intent, ordered, scores, now)
+            policies, ruled = verdict.policies, verdict.changed
+            rejected += tuple(Rejected(model, "policy_excluded") for model in verdict.rejected)
+            if not verdict.models:
+                raise _refusal(intent, rejected, now)
+            models = verdict.models
+            ordered, scores = verdict.models[:KEEP], verdict.scores[:KEEP]
+        else:
+            weighed = models
+            if models is slate.models and slate.shortlist is not None:
+                weighed = slate.shortlist.of(intent, now, self._settings.weights)
+            ordered, scores = self._ordered(intent, weighed, now, keep=KEEP)
         if self._registry.trouble_until > now:
             ordered, scores = _cooling_last(ordered, scores, models, now)
         first_byte, task = intent.stream, intent.task
@@ -257,14 +264,14 @@ class Planner:
             rejected=rejected,
             strategy=intent.strategy,
             confidence=_confidence(scores) if intent.selects else 1.0,
-            reason=strategies.reason(intent, policies),
+            reason="routing_policy" if ruled else strategies.reason(intent),
             eligible=len(models),
             ignored=ignored,
             policies=policies,
         )
 
     def _ordered(
-        self, intent: Intent, models: Sequence[Model], now: float, *, keep_order: bool
+        self, intent: Intent, models: Sequence[Model], now: float, *, keep: int
     ) -> tuple[list[Model], list[float]]:
         """Under a latency limit, models nobody has measured come after those known to meet it
         (XAI-HDR-062), whatever the strategy."""
@@ -274,8 +281,7 @@ class Planner:
             now=now,
             weights=self._settings.weights,
             turn=self._turn,
-            keep=KEEP,
-            keep_order=keep_order,
+            keep=keep,
             spread=self._settings.spread,
         )
         if intent.constraints.max_latency_ms is not None and intent.binding:
@@ -288,7 +294,7 @@ class Planner:
                 first, scores = order(known)
                 rest, lower = order(unknown)
                 scores = scores + [min(score, scores[-1]) / 2 for score in lower]
-                return (first + rest)[:KEEP], scores[:KEEP]
+                return (first + rest)[:keep], scores[:keep]
         return order(models)
 
     def _live(

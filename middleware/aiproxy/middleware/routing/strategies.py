@@ -10,10 +10,12 @@ cheaper, faster or better candidate never loses by it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any, Final
 
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
+from aiproxy.middleware.money import usd
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.rules import CandidateFacts, Compiled, RequestFacts
 
@@ -47,7 +49,7 @@ def task_match(model: Model, task: str) -> float:
             return 1.0
     elif task == "multimodal" and "vision" in model.capabilities:
         return 1.0
-    if model.quality is not None and not isinstance(model.quality, float):
+    if model.quality is not None and not isinstance(model.quality, int | float):
         return float(model.quality.get(task, 0.0))
     return 0.0
 
@@ -60,17 +62,14 @@ def order(
     weights: tuple[float, float, float],
     turn: int,
     keep: int,
-    keep_order: bool,
     spread: str | None,
 ) -> tuple[list[Model], list[float]]:
     """Return the best ``keep`` models in order, with a score each (larger is better, 0..1).
 
-    ``models`` come sorted by priority and file order; with ``keep_order`` (a policy sorted them)
-    they stay as they are. ``turn`` counts requests, for round robin.
+    ``models`` come sorted by priority and file order. ``turn`` counts requests, for round robin.
     """
-    if keep_order or len(models) == 1:
-        chosen = list(models[:keep])
-        return chosen, [1.0 / (1 + place) for place in range(len(chosen))]
+    if len(models) == 1:
+        return list(models), [1.0]
     strategy = intent.strategy
     if strategy == "round_robin":
         return _rotated(models, _top_rung(intent, models), turn, keep)
@@ -297,10 +296,8 @@ def _weighted_turn(tied: list[int], models: Sequence[Model], turn: int) -> list[
     return tied
 
 
-def reason(intent: Intent, policies: tuple[str, ...]) -> str:
+def reason(intent: Intent) -> str:
     """The registered code that says why the first candidate is first."""
-    if policies:
-        return "routing_policy"
     if intent.mode == "disabled":
         return "default_provider"
     if not intent.model_auto:
@@ -321,37 +318,59 @@ def reason(intent: Intent, policies: tuple[str, ...]) -> str:
     }[intent.strategy]
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policies made of an order. ``changed``: another is first than before, or somebody
+    was turned away; then the scores say the place only."""
+
+    models: list[Model]
+    scores: list[float]
+    rejected: list[Model]
+    policies: tuple[str, ...]
+    changed: bool
+
+
 def apply_policies(
-    compiled: Compiled, intent: Intent, models: Sequence[Model], now: float
-) -> tuple[list[Model], list[tuple[Model, str]], tuple[str, ...]]:
-    """Return the models in the policies' order, who was turned away by which, and who acted."""
-    ruling = compiled.apply(
-        intent.strategy,
-        RequestFacts(
-            model=intent.model,
-            tokens=intent.prompt_tokens,
-            task=intent.task,
-            stream=intent.stream,
-            endpoint=intent.endpoint,
-        ),
-        [_facts(intent, model, now) for model in models],
+    compiled: Compiled,
+    intent: Intent,
+    ordered: Sequence[Model],
+    scores: Sequence[float],
+    now: float,
+) -> Verdict:
+    """Apply the policies active under the request's strategy to the order the strategy gave."""
+    limit = intent.constraints.cost_limit
+    request = RequestFacts(
+        model=intent.model,
+        tokens=intent.prompt_tokens,
+        task=intent.task,
+        stream=intent.stream,
+        endpoint=intent.endpoint,
+        max_cost=None if limit is None else usd(limit),
     )
-    rejected = [(models[i], name) for i, name in ruling.rejected.items()]
-    return [models[i] for i in ruling.order], rejected, ruling.applied
+    reads = compiled.reads
+    facts = [_facts(intent, model, now, reads) for model in ordered]
+    ruling = compiled.apply(intent.strategy, request, facts)
+    models = [ordered[i] for i in ruling.order]
+    changed = bool(ruling.rejected) or (bool(models) and models[0] is not ordered[0])
+    kept = [1.0 / (1 + place) if changed else scores[i] for place, i in enumerate(ruling.order)]
+    turned_away = [ordered[i] for i in ruling.rejected]
+    return Verdict(models, kept, turned_away, ruling.applied, changed)
 
 
-def _facts(intent: Intent, model: Model, now: float) -> CandidateFacts:
+def _facts(intent: Intent, model: Model, now: float, reads: frozenset[str]) -> CandidateFacts:
+    """What rules may ask of a candidate; a figure no rule reads is not worked out."""
     provider = model.provider
+    latency = "provider.latency_ms" in reads
     return CandidateFacts(
         id=provider.id,
         type=provider.type,
         model=model.name,
         priority=provider.priority,
         cost_per_1k_tokens=model.cost_per_1k,
-        latency_ms=model.latency_ms(now, first_byte=intent.stream),
-        error_rate=model.track.error_rate(now),
+        latency_ms=model.latency_ms(now, first_byte=intent.stream) if latency else None,
+        error_rate=model.track.error_rate(now) if "provider.error_rate" in reads else 0.0,
         quality=model.quality_for(intent.task),
-        region=next(iter(sorted(provider.regions)), None),
+        region=provider.region or next(iter(sorted(provider.regions)), None),
         weight=provider.weight,
         load=float(model.track.in_flight),
     )
