@@ -1,0 +1,127 @@
+"""A shortlist changes what a decision costs, never what it is."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from aiproxy.middleware.gateway import Gateway
+from aiproxy.middleware.intent import Intent, understand
+from aiproxy.middleware.preferences import parse_headers
+from aiproxy.middleware.routing.shortlist import SHORTEST
+
+STRATEGIES = (
+    *("cost", "latency", "quality", "capability-first"),
+    *("balanced", "availability", "round_robin"),
+)
+PRICES = ("split", "blended", "free", "capped", "unknown")
+
+
+def model(chance: Random, name: str, prices: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": name,
+        "capabilities": [
+            "text-generation",
+            *(["code-generation"] if chance.random() < 0.4 else []),
+        ],
+        "reasoning": chance.choice(["none", "native", "enhanced"]),
+    }
+    if chance.random() < 0.9:
+        row["quality"] = chance.choice([0.5, 0.6, 0.9, round(chance.random(), 2)])
+    if prices == "blended":
+        row["cost_per_1k_tokens"] = chance.randint(0, 9) / 1000
+    elif prices == "free":
+        row["cost_per_1k_tokens"] = 0.0
+    elif prices != "unknown" or chance.random() < 0.7:
+        row["price"] = {
+            "input": chance.choice([0.1, 0.5, 1, round(chance.random(), 3)]),
+            "output": chance.choice([0.1, 0.5, 2, round(chance.random(), 3)]),
+        }
+        if prices == "capped":
+            row["max_output_tokens"] = chance.choice([100, 4096, 16384])
+            row["cost_per_generation"] = chance.choice([0.0, 0.001])
+    return row
+
+
+def served(chance: Random, prices: str) -> Gateway:
+    """A gateway of some 200 models that have answered, and failed, in the last second."""
+    providers = {
+        f"p{i}": {
+            "type": "openai_compatible",
+            "endpoint": "http://127.0.0.1:9/v1",
+            "priority": chance.randint(1, 4),
+            "models": [model(chance, f"m{i}-{j}", prices) for j in range(12)],
+        }
+        for i in range(chance.choice([4, 18]))
+    }
+    weights = {"cost": chance.choice([1, 3]), "latency": chance.choice([0, 2]), "quality": 1}
+    routing = {"weights": weights, "default_provider": "p0"}
+    made = Gateway({"providers": providers, "routing": routing}, wrapped_app=False, scope="all")
+    now = made.runtime.now()
+    for row in made.registry.models:
+        for _ in range(chance.choice([0, 1, 20])):
+            row.track.succeeded(now - 1, chance.choice([100.0, 900 * chance.random()]), 50.0)
+        if chance.random() < 0.2:
+            row.track.failed(now - 40, chance.random)
+    return made
+
+
+def wish(chance: Random, made: Gateway, strategy: str) -> Intent:
+    text = "x" * chance.choice([1, 50, 4000, 60_000])
+    body: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+    if chance.random() < 0.7:
+        body["max_tokens"] = chance.choice([1, 256, 5000, 100_000])
+    if chance.random() < 0.4:
+        body["reasoning_effort"] = "auto"
+    headers = [("x-ai-multi-provider", "enabled"), ("x-ai-routing-strategy", strategy)]
+    if chance.random() < 0.6:
+        headers.append(("x-ai-task-hint", chance.choice(["coding", "reasoning", "creative"])))
+    intent = understand("chat", body, parse_headers(headers), made.settings, made.registry)
+    return replace(
+        intent,
+        strategy_source=chance.choice(["header", "config"]),
+        stream=chance.random() < 0.3,
+        copies=chance.choice([1, 3]),
+    )
+
+
+@pytest.mark.parametrize("prices", PRICES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_same_candidates_in_the_same_order_as_without(
+    strategy: str, prices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = Random(f"{strategy} {prices}")
+    made = served(chance, prices)
+    assert len(made.registry.models) > SHORTEST
+    now = made.runtime.now()
+    wishes = [wish(chance, made, strategy) for _ in range(12)]
+    with_it = [made.planner.plan(intent, now) for intent in wishes]
+
+    monkeypatch.setattr("aiproxy.middleware.routing.plan.SHORTEST", 1 << 30)
+    plain = Gateway(made.config, wrapped_app=False, scope="all")
+    for theirs, ours in zip(made.registry.models, plain.registry.models, strict=True):
+        for name in theirs.track.__slots__:
+            setattr(ours.track, name, getattr(theirs.track, name))
+    without = [plain.planner.plan(intent, now) for intent in wishes]
+
+    for fast, slow in zip(with_it, without, strict=True):
+        assert [(r.model.name, r.cost, r.latency_ms, r.quality) for r in fast.ranked] == [
+            (r.model.name, r.cost, r.latency_ms, r.quality) for r in slow.ranked
+        ]
+        assert [r.score for r in fast.ranked] == pytest.approx([r.score for r in slow.ranked])
+        assert (fast.eligible, fast.reason) == (slow.eligible, slow.reason)
+        assert fast.confidence == pytest.approx(slow.confidence, abs=1e-4)
+
+
+def test_a_model_that_grew_faster_is_found_after_a_moment() -> None:
+    chance = Random(7)
+    made = served(chance, "split")
+    now = made.runtime.now()
+    intent = replace(wish(chance, made, "latency"), stream=False, strategy_source="header")
+    slowest = max(made.registry.models, key=lambda m: m.latency_ms(now, first_byte=False) or 0.0)
+    before = made.planner.plan(intent, now).ranked[0].model
+    assert before is not slowest
+    for _ in range(64):
+        slowest.track.succeeded(now, 0.5, 0.5)
+    assert made.planner.plan(intent, now + 0.2).ranked[0].model is slowest
