@@ -76,6 +76,7 @@ class Decision:
     reasoning: dict[str, Any] | None = None
     tools: dict[str, Any] | None = None
     losses: list[Loss] = field(default_factory=list)
+    skipped_events: int = 0
     ignored: list[Ignored] = field(default_factory=list)
     usage: Usage | None = None
     usage_estimated: bool = False
@@ -132,6 +133,7 @@ class Decision:
             "tools": self.tools,
             "security": self._security(),
             "losses": [{"feature": x.feature, "detail": x.detail} for x in self.losses],
+            "skipped_events": self.skipped_events,
             "ignored": [_ignored(x) for x in self.ignored],
             "usage": None if self.usage is None else {**usage_dict(self.usage), **estimated},
             "cost_usd": None if self.cost is None else usd(self.cost),

@@ -223,7 +223,9 @@ def _fit(value: Any, limit: int) -> tuple[str | None, bool]:
     text = encode_header(value)
     if len(text) <= limit:
         return text, True
-    return (_shorter_list if isinstance(value, list) else _shorter_object)(value, limit), False
+    if isinstance(value, list):
+        return _shorter_list(value, limit), False
+    return _shorter_object(value, limit), False
 
 
 def _shorter_list(rows: list[Any], limit: int) -> str | None:

@@ -102,6 +102,10 @@ _ATTRIBUTES: Final = {
 }
 
 NONE: Final = Preferences()
+#: Fields whose values differ from request to request, so that nothing is gained by keeping them.
+_OF_ONE_REQUEST: Final = frozenset(
+    name for name, field in REQUEST_FIELDS.items() if field.role == "workflow"
+)
 
 
 def parse_headers(headers: Iterable[tuple[str, str]], *, lenient: bool = False) -> Preferences:
@@ -114,11 +118,19 @@ def parse_headers(headers: Iterable[tuple[str, str]], *, lenient: bool = False) 
         ProxyError: 400 ``invalid_header_value`` or 431 ``header_too_large``, ``param`` naming the
             header.
     """
+    said = tuple([(name, value) for name, value in headers if name.startswith(PREFIX)])
+    if not said:
+        return NONE
+    for name, _ in said:
+        if name in _OF_ONE_REQUEST:
+            return _parse(said, lenient)
+    return _remembered(said, lenient)
+
+
+def _parse(said: tuple[tuple[str, str], ...], lenient: bool) -> Preferences:
     lines: dict[str, list[str]] = {}
     ignored: list[Ignored] = []
-    for name, value in headers:
-        if not name.startswith(PREFIX):
-            continue
+    for name, value in said:
         field = REQUEST_FIELDS.get(name)
         if field is None:
             if name in RESPONSE_NAMES:
@@ -147,6 +159,10 @@ def parse_headers(headers: Iterable[tuple[str, str]], *, lenient: bool = False) 
     if ignored:
         found["ignored"] = tuple(ignored)
     return Preferences(**found)
+
+
+#: A client says the same of most of its requests.
+_remembered = lru_cache(maxsize=128)(_parse)
 
 
 def _field_value(name: str, values: list[str]) -> Any:

@@ -5,7 +5,7 @@ reads a copy; ``Translation`` decodes one dialect and encodes another. Both hold
 frame that may turn out to be the last one, which carries ``x-aiproxy``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from re import compile as compile_pattern
 from re import escape
 from typing import Any, Final, Protocol
@@ -51,6 +51,8 @@ class Relay(Protocol):
     def finished(self) -> bool: ...
     @property
     def usage(self) -> Usage | None: ...
+    @property
+    def losses(self) -> Sequence[canonical.Loss]: ...
 
     closed: bool
     error: Mapping[str, Any] | None
@@ -118,6 +120,10 @@ class PassThrough:
         self.error: Mapping[str, Any] | None = None
         self.output_bytes = 0
         self.skipped = 0
+
+    @property
+    def losses(self) -> Sequence[canonical.Loss]:
+        return ()
 
     @property
     def content_seen(self) -> bool:
@@ -261,6 +267,12 @@ class Translation:
         self.skipped = 0
 
     @property
+    def losses(self) -> Sequence[canonical.Loss]:
+        """What the client's dialect could not show of the answer so far."""
+        found: Sequence[canonical.Loss] = self._encoder.losses
+        return found
+
+    @property
     def finished(self) -> bool:
         return bool(self._decoder.complete)
 
@@ -377,6 +389,8 @@ def _part_told(
             yield canonical.ReasoningDelta(summary, choice, "summary", number, place)
         if part.text:
             yield canonical.ReasoningDelta(part.text, choice, "text", number)
+    elif isinstance(part, canonical.Opaque):
+        yield canonical.OpaqueItem(part.dialect, part.kind, part.value, choice)
     elif isinstance(part, canonical.Audio):
         yield canonical.AudioDelta(part.data, part.transcript, part.id, None, choice)
 

@@ -186,6 +186,8 @@ class _Streaming:
         except StreamCut:
             raise Rejection(self._interrupted()) from None
         serving.settle(attempt, relay.usage or usage, output_bytes)
+        serving.decision.losses += relay.losses
+        serving.decision.skipped_events = relay.skipped
         if self._first_token_ms is None:
             yield from self._commit()
         serving.succeeded(attempt, first_byte_ms=self._first_token_ms)

@@ -7,7 +7,7 @@ import orjson
 
 from aiproxy.middleware import outcome, predict
 from aiproxy.middleware.decision import Attempt
-from aiproxy.middleware.dialects.canonical import MalformedReply
+from aiproxy.middleware.dialects.canonical import Loss, MalformedReply
 from aiproxy.middleware.dialects.observe import check_reply, reply_usage
 from aiproxy.middleware.disclosure import metadata
 from aiproxy.middleware.effects import Answer, Reply
@@ -79,9 +79,11 @@ def _encoded(
             canonical = decoders(out.dialect).decode_reply(body)
         except MalformedReply:
             raise Rejection(Fault("invalid_response", "other", answer.status)) from None
+        losses: list[Loss] = []
         document = encoders(serving.intent.endpoint).encode_reply(
-            canonical, serving.envelope(model)
+            canonical, serving.envelope(model), losses
         )
+        serving.decision.losses += losses
         encoded = orjson.dumps(document)
     elif body.get("model") != public:
         encoded = patch(answer.body, {"model": public})

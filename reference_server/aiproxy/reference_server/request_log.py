@@ -61,8 +61,8 @@ class RequestLog:
             head: Message = {}
 
             async def watched(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    head.update(message)
+                nonlocal head
+                head = head or message  # the first message is the head
                 await send(message)
 
             try:

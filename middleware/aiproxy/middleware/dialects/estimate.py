@@ -76,9 +76,9 @@ class _Count:
 
     def message(self, turn: object) -> None:
         self.fixed += PER_MESSAGE
-        if turn.__class__ is dict and len(turn) == 2 and "role" in turn:  # type: ignore[arg-type, operator]
-            text = turn.get("content")  # type: ignore[attr-defined]
-            if text.__class__ is str:  # a role and a text, as most turns are
+        if isinstance(turn, dict) and len(turn) == 2 and "role" in turn:
+            text = turn.get("content")
+            if isinstance(text, str):  # a role and a text, as most turns are
                 self.text(text)
                 return
         self.content(turn)
