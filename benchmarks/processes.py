@@ -35,13 +35,15 @@ def start(
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` pinned to ``cpu``, output to ``log``."""
+    given = {**os.environ, **(env or {})}
+    given.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package starts from bytecode
     with log.open("ab") as out:
         process = subprocess.Popen(
             [str(word) for word in argv],
             stdout=out,
             stderr=out,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
+            env=given,
             cwd=cwd,
         )
     os.sched_setaffinity(process.pid, {cpu})  # what it starts later inherits this

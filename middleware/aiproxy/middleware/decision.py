@@ -247,20 +247,23 @@ _KEPT: Final = 1000
 
 
 class DecisionLog:
-    """The last decisions by request id, bounded; safe under threads."""
+    """The last decisions by caller and request id, bounded; safe under threads.
+
+    A client may choose its request ids: one caller's never replaces another's.
+    """
 
     def __init__(self, keep: int = _KEPT) -> None:
         self._keep = keep
-        self._rows: OrderedDict[str, Decision] = OrderedDict()
+        self._rows: OrderedDict[tuple[str | None, str], Decision] = OrderedDict()
         self._lock = Lock()
 
     def add(self, decision: Decision) -> None:
+        key = (decision.owner, decision.id)
         with self._lock:
-            self._rows[decision.id] = decision
+            self._rows[key] = decision
             if len(self._rows) > self._keep:
                 self._rows.popitem(last=False)
 
     def get(self, request_id: str, owner: str | None) -> Decision | None:
         """The decision, or ``None`` when unknown or another caller's."""
-        found = self._rows.get(request_id)
-        return found if found is not None and found.owner == owner else None
+        return self._rows.get((owner, request_id))

@@ -24,7 +24,7 @@ from aiproxy.middleware.attempts import attempt_all
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.dialects.canonical import MalformedRequest
 from aiproxy.middleware.disclosure import response_headers
-from aiproxy.middleware.effects import Effect, Flow, Outcome, Reply
+from aiproxy.middleware.effects import Call, Effect, Flow, Outcome, Reply
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
@@ -54,6 +54,7 @@ class Exchange:
             node=gateway.settings.node,
         )
         self._serving: Serving | None = None
+        self._kept = True
 
     def run(self) -> Flow:
         """Serve the request; see ``Flow``. Never raises for anything a client or provider did."""
@@ -81,17 +82,28 @@ class Exchange:
             )
         finally:
             decision.latency_ms = (self.gateway.runtime.now() - decision.started) * 1000
-            self.gateway.finished(decision)
+            if self._kept:
+                self.gateway.finished(decision)
 
     def explain(self) -> Decision:
-        """Decide and stop: the record this request would get, with no provider called."""
+        """Lead the request up to its first call, which is not made: its record without attempts.
+
+        Whatever is looked at before somebody is asked has been looked at, translation included.
+        Nothing is logged or kept.
+        """
+        self._kept = False
+        decision = self.decision
+        flow = self.run()
         try:
-            self._decide()
-        except ProxyError as error:
-            self._note(error)
-        except MalformedRequest as fault:
-            self._note(_malformed(fault))
-        return self.decision
+            while type(next(flow)) is not Call:
+                pass
+        except StopIteration:
+            return decision
+        flow.close()
+        decision.attempts.clear()
+        decision.served = None
+        decision.outcome = "running"
+        return decision
 
     # --- deciding --------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware.config import Config, load_config
+from aiproxy.middleware.config import Config, ConfigInvalid, Problem, load_config
+from aiproxy.middleware.config.unenforced import unenforced_protections, unserved_features
 from aiproxy.middleware.decision import Decision, DecisionLog
 from aiproxy.middleware.effects import Headers, Reply
 from aiproxy.middleware.errors import ProxyError
@@ -50,7 +51,8 @@ class Gateway:
     """Built once; everything that changes afterwards is health, turns and the decision log.
 
     ``on_decision`` is called with every finished decision (for logs, metrics, the ledger); it must
-    be quick and must not raise.
+    be quick and must not raise. A configuration that asks for protections this release does not
+    enforce is refused with ``ConfigInvalid`` unless ``allow_unenforced``.
     """
 
     def __init__(
@@ -61,8 +63,13 @@ class Gateway:
         scope: str | None = None,
         runtime: Runtime | None = None,
         on_decision: Callable[[Decision], None] | None = None,
+        allow_unenforced: bool = False,
     ) -> None:
         self.config: Config = config if isinstance(config, Config) else load_config(config)
+        if not allow_unenforced:
+            _refuse_unenforced(self.config)
+        for name in unserved_features(self.config.values):
+            log.warning("not part of this release, and left out: %s", name)
         self.runtime = runtime or Runtime()
         self.settings: Settings = build_settings(self.config, scope=scope)
         self.registry: Registry = build(self.config, wrapped_app=wrapped_app)
@@ -149,6 +156,22 @@ class Gateway:
                 "not_found", "No decision with this request id is kept here; only recent ones are."
             )
         return found.record()
+
+
+def _refuse_unenforced(config: Config) -> None:
+    problems = [
+        Problem(
+            config.file,
+            0,
+            0,
+            name.partition(" ")[0],
+            f"found {name}, which this release does not enforce, expected no such protection "
+            "(or allow_unenforced, to run without it)",
+        )
+        for name in unenforced_protections(config.values)
+    ]
+    if problems:
+        raise ConfigInvalid(problems)
 
 
 #: ``created`` of every model entry: the Standard needs a time and no source knows a truer one.

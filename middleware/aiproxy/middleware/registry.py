@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
-from aiproxy.middleware.config import Config
+from aiproxy.middleware.config import Config, ConfigInvalid, Problem
 from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.health import Thresholds, Track
 from aiproxy.middleware.money import per_token, picodollars
@@ -241,6 +241,9 @@ def build(config: Config, *, wrapped_app: bool) -> Registry:
 
     With ``wrapped_app`` and no provider of type ``app`` or ``local``, a provider ``app`` for the
     application itself is added; it serves any model name nobody else lists.
+
+    Raises:
+        ConfigInvalid: nobody is left to ask.
     """
     values = config.values
     thresholds = Thresholds(
@@ -261,7 +264,8 @@ def build(config: Config, *, wrapped_app: bool) -> Registry:
     if wrapped_app and not any(p.transport == "app" for p in providers):
         providers.append(_application(len(providers), thresholds))
     if not providers:
-        raise ValueError("no provider is enabled: enable one under providers")
+        found = "found no provider that can be used, expected at least one under providers"
+        raise ConfigInvalid([Problem(config.file, 0, 0, "providers", found)])
     return Registry(providers, models, _default(values, providers))
 
 

@@ -37,6 +37,7 @@ def create_app(
     *,
     on_decision: Callable[[Decision], None] | None = None,
     runtime: Runtime | None = None,
+    allow_unenforced: bool = False,
 ) -> "Server":
     """Return the server as an ASGI application.
 
@@ -44,11 +45,17 @@ def create_app(
     (the demo model, cloud providers whose keys are in the environment, local servers that answer).
 
     Raises:
-        ConfigInvalid: a bad configuration.
+        ConfigInvalid: a bad configuration, or one that asks for protections this release does not
+            enforce (``allow_unenforced`` runs without them).
     """
     local, usable = load_local_models(read_config(config))
     gateway = Gateway(
-        usable, wrapped_app=False, scope="all", runtime=runtime, on_decision=on_decision
+        usable,
+        wrapped_app=False,
+        scope="all",
+        runtime=runtime,
+        on_decision=on_decision,
+        allow_unenforced=allow_unenforced,
     )
     return Server(cast(App, falcon_app(gateway, local)), gateway)
 

@@ -42,7 +42,7 @@ def serve(start: Start, *, workers: int | None = None) -> int:
         _say(note)
 
     def work(first: bool = True) -> int:
-        app = create_app(config, on_decision=log.on_decision)
+        app = create_app(config, on_decision=log.on_decision, allow_unenforced=True)
         tune_collector()
         return _run(log.wrap(Ending(app)), sock, config, announce=first)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aiproxy.middleware.config import Config, insecure_public_bind
+from aiproxy.middleware.config.unenforced import unenforced_protections, unserved_features
 from aiproxy.reference_server.configuration import read_config
 from aiproxy.reference_server.embedded import Found, discover
 
@@ -47,7 +48,7 @@ def prepare(
         config = read_config(path)
     config = _at(config, host, port)
     refuse_unsafe(config)
-    unenforced = not_enforced(config)
+    unenforced = unenforced_protections(config.values)
     if unenforced and not allow_unenforced:
         raise StartRefused(
             "this release does not enforce " + "; ".join(unenforced) + ". Take the settings out, "
@@ -60,7 +61,7 @@ def prepare(
             *(f"warning: not enforced by this release: {name}" for name in unenforced),
             *(
                 f"warning: not part of this release, and left out: {name}"
-                for name in not_offered(config)
+                for name in unserved_features(config.values)
             ),
             *(f"  {'*' if line.used else '-'} {line.name}: {line.detail}" for line in found),
         ),
@@ -89,35 +90,6 @@ def refuse_unsafe(config: Config) -> None:
     reason = insecure_public_bind(config.values)
     if reason is not None:
         raise StartRefused(f"server.listen_addr: {reason}")
-
-
-def not_enforced(config: Config) -> list[str]:
-    """Protections the configuration asks for that this release does not give."""
-    values = config.values
-    budget, security, auth = values["budget"], values["security"], values["security"]["auth"]
-    limited = budget["daily_limit"] is not None or budget["monthly_limit"] is not None
-    asked = {
-        "budget.daily_limit and budget.monthly_limit": budget["enabled"] and limited,
-        "security.rate_limiting": security["rate_limiting"]["enabled"],
-        f"security.auth.type {auth['type']}": auth["enabled"] and auth["type"] != "api_key",
-        "security.auth.api_keys[].rate_limit": any(k.get("rate_limit") for k in auth["api_keys"]),
-        "node.mesh": values["node"]["mesh"]["enabled"],
-        "state.backend valkey": values["state"]["backend"] != "memory",
-        "conversations": values["conversations"]["enabled"],
-        "cache": values["cache"]["enabled"],
-    }
-    return [name for name, wanted in asked.items() if wanted]
-
-
-def not_offered(config: Config) -> list[str]:
-    """Conveniences the configuration switches on that this release lacks; nobody is less safe."""
-    values = config.values
-    asked = {
-        "observability.metrics": values["observability"]["metrics"]["enabled"],
-        "observability.tracing": values["observability"]["tracing"]["enabled"],
-        "security.cors": values["security"]["cors"]["enabled"],
-    }
-    return [name for name, wanted in asked.items() if wanted]
 
 
 def split_address(address: str) -> tuple[str, int]:
