@@ -221,3 +221,46 @@ def test_a_refused_request_has_a_record_without_secrets(pair):
         assert found[-1]["error"]["code"] == got.error["code"]
         assert "sk-" not in str(found)
         assert "sk-" not in str(got)
+
+
+KEYED = {"api_keys": [{"key": "k" * 24, "name": "clinic", "data_classification": "patients"}]}
+PATIENTS = {"patients": {"labels": ["hipaa"]}}
+BEARER = {"Authorization": "Bearer " + "k" * 24}
+
+
+@pytest.mark.requirement("XAI-SEC-021")
+def test_the_data_class_of_a_key_binds_every_request_made_with_it(pair, fakes):
+    mount = pair(
+        provider_b={"security": {"labels": ["hipaa"]}},
+        security={"auth": KEYED, "classes": PATIENTS},
+    )
+    got = mount.chat({**BEARER, "X-AI-Routing-Strategy": "cost"})
+    assert (got.status, got.provider) == (200, "b")
+    assert fakes.a.seen == []
+    got = mount.chat({**BEARER, "X-AI-Provider-Pool": "a"})
+    assert (got.status, got.error["code"]) == (422, "unsupported_security_requirement")
+
+
+def test_a_key_without_the_inference_scope_infers_nothing(pair, fakes):
+    keys = {"api_keys": [{"key": "r" * 24, "name": "viewer", "scopes": ["read"]}]}
+    mount = pair(security={"auth": keys})
+    got = mount.chat({"Authorization": "Bearer " + "r" * 24, "X-AI-Task-Hint": "coding"})
+    assert (got.status, got.error["code"]) == (403, "insufficient_scope")
+    assert (fakes.a.seen, fakes.b.seen) == ([], [])
+
+
+def test_a_region_without_attestation_satisfies_no_class(pair, fakes):
+    mount = pair(
+        provider_a={"region": "eu"},
+        provider_b={"security": {"regions": ["eu"]}},
+        security={"classes": {"european": {"regions": ["eu"]}}},
+    )
+    got = mount.chat({"X-AI-Data-Classification": "european"})
+    assert (got.status, got.provider) == (200, "b")
+
+
+@pytest.mark.requirement("XAI-HDR-008")
+def test_the_bound_of_a_request_field_may_be_lowered(pair, fakes):
+    mount = pair(server={"header_limits": {"request_field": "64B"}})
+    got = mount.chat({"X-AI-Provider-Pool": ",".join(["a"] * 40)})
+    assert (got.status, got.error["code"]) == (431, "header_too_large")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from aiproxy.middleware.dialects.canonical import Usage
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.intent import understand
@@ -371,7 +372,7 @@ amounts = st.decimals(0, 10_000, places=9, allow_nan=False, allow_infinity=False
 def test_money_is_exact(price, prompt, output):
     each = per_token(price)
     assert Decimal(each) * 1000 == price * PER_USD
-    cost = Price(each, each).cost(prompt, output)
+    cost = Price(each, each).cost(Usage(prompt, output))
     assert Decimal(cost) / PER_USD == price * (prompt + output) / 1000
     assert picodollars(usd(picodollars(price))) == pytest.approx(picodollars(price), rel=1e-12)
 
@@ -385,7 +386,14 @@ def test_sums_do_not_depend_on_the_order(prices):
 def test_floats_are_read_as_they_are_written():
     assert picodollars(0.1) == 100_000_000_000
     assert per_token(0.0003) == 300_000
-    assert usd(Price(per_token(0.001), per_token(0.001)).cost(9, 12)) == 0.000021
+    assert usd(Price(per_token(0.001), per_token(0.001)).cost(Usage(9, 12))) == 0.000021
+
+
+def test_cached_tokens_have_their_own_price():
+    price = Price(10, 40, cache_read=1, cache_write=12)
+    assert price.cost(Usage(100, 5, cached=60, cache_write=20)) == 20 * 10 + 60 + 20 * 12 + 5 * 40
+    assert Price(10, 40).cost(Usage(100, 5, cached=60)) == 100 * 10 + 5 * 40
+    assert price.worst(100, 5) == 100 * 12 + 5 * 40
 
 
 # --- patching ------------------------------------------------------------------------------------

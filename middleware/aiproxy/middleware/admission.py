@@ -12,6 +12,7 @@ from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.preferences import Preferences
+from aiproxy.middleware.settings import ApiKey
 
 _REQUEST_ID: Final = compile_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -58,11 +59,13 @@ def responses_mode(body: Mapping[str, Any]) -> str:
     return "draft" if drafted else "responses"
 
 
-def authenticate(gateway: Gateway, headers: Headers) -> str | None:
-    """The name of the caller's key, or ``None`` where keys are off (AIP-CFG-100, 101).
+def authenticate(gateway: Gateway, headers: Headers, scope: str) -> ApiKey | None:
+    """The caller's key, or ``None`` where keys are off (AIP-CFG-100, 101).
+
+    ``scope`` is what the request needs: *inference* or *read*; *admin* includes both.
 
     Raises:
-        ProxyError: 401 ``invalid_api_key``.
+        ProxyError: 401 ``invalid_api_key``, 403 ``insufficient_scope``.
     """
     keys = gateway.settings.keys
     if keys is None:
@@ -80,7 +83,11 @@ def authenticate(gateway: Gateway, headers: Headers) -> str | None:
             "Missing or unknown API key; send it as Authorization: Bearer <key>.",
             headers=(("www-authenticate", 'Bearer realm="aiproxy"'),),
         )
-    return found.name
+    if scope not in found.scopes and "admin" not in found.scopes:
+        raise ProxyError(
+            "insufficient_scope", f"This key lacks the scope {scope!r} that the request needs."
+        )
+    return found
 
 
 def permit_model(gateway: Gateway, owner: str | None, model: str) -> None:

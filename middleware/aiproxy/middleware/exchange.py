@@ -115,7 +115,8 @@ class Exchange:
 
     def _decide(self) -> tuple[Serving, Plan]:
         gateway, inbound, decision = self.gateway, self.inbound, self.decision
-        decision.owner = authenticate(gateway, inbound.headers)
+        key = authenticate(gateway, inbound.headers, "inference")
+        decision.owner = None if key is None else key.name
         preferences = self._preferences()
         asked = self._read_body()
         model: str = asked.body["model"]
@@ -123,7 +124,13 @@ class Exchange:
         permit_model(gateway, decision.owner, model)
         native = _NO_NATIVE if asked.native is None else asked.native.native
         intent = understand(
-            asked.endpoint, asked.body, preferences, gateway.settings, gateway.registry, native
+            asked.endpoint,
+            asked.body,
+            preferences,
+            gateway.settings,
+            gateway.registry,
+            native,
+            key_class=None if key is None else key.data_class,
         )
         decision.intent = intent
         decision.ignored = list(intent.ignored)
@@ -134,8 +141,10 @@ class Exchange:
         return Serving(gateway, inbound, decision, intent, asked, deadline), plan
 
     def _preferences(self) -> Preferences:
-        headers, decision = self.inbound.headers, self.decision
-        preferences = parse_headers(headers, lenient=self.gateway.settings.lenient)
+        headers, decision, settings = self.inbound.headers, self.decision, self.gateway.settings
+        preferences = parse_headers(
+            headers, lenient=settings.lenient, most_octets=settings.request_field_bytes
+        )
         decision.preferences = preferences
         if preferences.active:
             decision.headers = tuple(

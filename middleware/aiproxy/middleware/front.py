@@ -17,6 +17,7 @@ from aiproxy.middleware.providers.link import Link, Tls
 
 #: Answered without a key: liveness and readiness probes hold none.
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _DECISIONS: Final = "/v1/routing/decisions/"
 _MODELS: Final = "/v1/models"
 
@@ -48,7 +49,8 @@ class Front:
         )
         if path in OPEN_PATHS or preflight:
             return None
-        owner = authenticate(gateway, headers)
+        key = authenticate(gateway, headers, "read" if method in _READING else "inference")
+        owner = None if key is None else key.name
         if path in gateway.settings.disabled_paths:
             raise ProxyError("not_found", "This endpoint is switched off here.")
         if method not in ("GET", "HEAD"):

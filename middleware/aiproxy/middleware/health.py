@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Final
 
-#: Outcomes older than this do not count for the error rate.
-WINDOW_S: Final = 60.0
 #: Latencies older than this do not count for estimates (XAI-HDR-061).
 LATENCY_WINDOW_S: Final = 300.0
-#: Fewer outcomes than this never open a circuit.
-MINIMUM_SAMPLES: Final = 10
 _KEEP_LATENCIES: Final = 64
 #: Up to so many samples an estimate is always fresh, above it as old as ``_ESTIMATE_FOR_S``.
 _FEW_LATENCIES: Final = 16
 _ESTIMATE_FOR_S: Final = 0.1
-_FIRST_OPEN_S: Final = 5.0
-_LONGEST_OPEN_S: Final = 60.0
 #: A longer Retry-After is looked at again after this: a wrong date would block for ever.
 _LONGEST_BLOCKED_S: Final = 3600.0
 _FIRST_COOLING_S: Final = 0.5
@@ -32,10 +26,19 @@ _LONGEST_COOLING_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """``error_rate`` above which a circuit opens; ``enabled`` is ``health_aware`` of the config."""
+    """When a circuit opens and for how long (``routing.load_balancing``, ``routing.health``).
+
+    It opens above ``error_rate`` among at least ``min_samples`` outcomes of the last ``window_s``
+    seconds, is probed after ``probe_after_s``, doubling up to ``probe_max_s``. ``enabled`` is
+    ``health_aware``.
+    """
 
     enabled: bool = True
     error_rate: float = 0.5
+    window_s: float = 60.0
+    min_samples: int = 10
+    probe_after_s: float = 5.0
+    probe_max_s: float = 60.0
 
 
 class Track:
@@ -72,7 +75,7 @@ class Track:
         self.cooling_until = 0.0
         self.blocked_until = 0.0
         self.open_until = 0.0
-        self._open_for = _FIRST_OPEN_S
+        self._open_for = self.thresholds.probe_after_s
         self._probing_until = 0.0
 
     def succeeded(self, now: float, total_ms: float, first_byte_ms: float) -> None:
@@ -96,7 +99,7 @@ class Track:
         if self.open_until:
             # the probe of a half-open circuit came back: close it and forget the bad window
             self.open_until = 0.0
-            self._open_for = _FIRST_OPEN_S
+            self._open_for = self.thresholds.probe_after_s
             self._outcomes.clear()
 
     def failed(
@@ -113,23 +116,24 @@ class Track:
                 self.blocked_until, now + min(retry_after_s, _LONGEST_BLOCKED_S)
             )
         if self.open_until:
-            self._open_for = min(_LONGEST_OPEN_S, self._open_for * 2)
+            self._open_for = min(self.thresholds.probe_max_s, self._open_for * 2)
             self.open_until = now + self._open_for * (0.9 + 0.2 * jitter())
         elif self.thresholds.enabled and self._too_many_errors(now):
             self.open_until = now + self._open_for * (0.9 + 0.2 * jitter())
 
     def _too_many_errors(self, now: float) -> bool:
-        while self._outcomes and self._outcomes[0][0] < now - WINDOW_S:
+        while self._outcomes and self._outcomes[0][0] < now - self.thresholds.window_s:
             self._outcomes.popleft()
-        if len(self._outcomes) < MINIMUM_SAMPLES:
+        if len(self._outcomes) < self.thresholds.min_samples:
             return False
         return self.error_rate(now) > self.thresholds.error_rate
 
     def error_rate(self, now: float) -> float:
         """Share of failures in the window, 0 without samples."""
-        if self._failed_at < now - WINDOW_S:
+        since = now - self.thresholds.window_s
+        if self._failed_at < since:
             return 0.0
-        recent = [ok for at, ok in self._outcomes if at >= now - WINDOW_S]
+        recent = [ok for at, ok in self._outcomes if at >= since]
         return recent.count(False) / len(recent) if recent else 0.0
 
     def blocked_for(self, now: float) -> float:

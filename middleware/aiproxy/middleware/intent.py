@@ -20,6 +20,8 @@ from aiproxy.middleware.settings import Settings, canonical_strategy
 AUTO: Final = "auto"
 #: Parameters that take ``auto`` in a body (draft Table 1); ``tool_choice`` keeps its usual meaning.
 LIMIT_NAMES: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+#: Regions no provider is in: what two data classes leave that have none in common.
+NOWHERE: Final = frozenset({""})
 #: Output assumed for a cost estimate when neither the request nor the model bounds it.
 DEFAULT_OUTPUT_TOKENS: Final = 1024
 
@@ -104,8 +106,13 @@ def understand(
     settings: Settings,
     registry: Registry,
     native: Native = Native(),
+    *,
+    key_class: str | None = None,
 ) -> Intent:
     """Return the intent of a validated body under its preferences.
+
+    ``key_class`` is the data class of everything that comes with the caller's key; it holds beside
+    the one a header names.
 
     Raises:
         ProxyError: 422 for an unknown security label, data class or an unusable pool; 404 for a
@@ -125,7 +132,9 @@ def understand(
         ignored += [Ignored(name, "multi_provider_disabled") for name in _set_aside(preferences)]
     elif mode == "assisted" and not asked_auto:
         ignored += _unused_beside_explicit_model(preferences, autos)
-    constraints, unknown = _constraints(preferences, settings, registry, mode, native)
+    constraints, unknown = _constraints(
+        preferences, settings, registry, mode, native, key_class
+    )
     strategy, source = _strategy(preferences, settings, native, selects)
     task, task_source = _task(preferences, body, selects)
     dialect = "chat" if endpoint == "draft" else endpoint
@@ -207,6 +216,7 @@ def _constraints(
     registry: Registry,
     mode: str,
     native: Native,
+    key_class: str | None,
 ) -> tuple[Constraints, tuple[str, ...]]:
     labels = frozenset(preferences.security)
     regions: frozenset[str] = frozenset()
@@ -223,20 +233,29 @@ def _constraints(
                 param="X-AI-Security-Requirements",
                 should_retry=False,
             )
-    if preferences.data_class is not None:
-        rule = settings.classes.get(preferences.data_class)
+    for name, source in (
+        (preferences.data_class, "X-AI-Data-Classification"),
+        (key_class, "Authorization"),
+    ):
+        if name is None:
+            continue
+        rule = settings.classes.get(name)
         if rule is None:
             raise ProxyError(
                 "unknown_data_classification",
-                "X-AI-Data-Classification names a class that is not configured here; "
+                f"{source} stands for a data class that is not configured here; "
                 "the request was not sent anywhere.",
-                param="X-AI-Data-Classification",
+                param=source,
                 should_retry=False,
             )
         labels |= rule.labels
-        regions, local_only = rule.regions, rule.local_only
-        for name in ("labels", "regions", "local_only"):
-            blame.setdefault(name, "X-AI-Data-Classification")
+        # two classes: a provider must satisfy both
+        regions = (regions & rule.regions or NOWHERE) if regions and rule.regions else (
+            regions or rule.regions
+        )
+        local_only = local_only or rule.local_only
+        for constraint in ("labels", "regions", "local_only"):
+            blame.setdefault(constraint, source)
     pool: frozenset[str] | None = None
     unknown: tuple[str, ...] = ()
     limit, quality, latency = settings.max_cost, None, None

@@ -108,11 +108,17 @@ _OF_ONE_REQUEST: Final = frozenset(
 )
 
 
-def parse_headers(headers: Iterable[tuple[str, str]], *, lenient: bool = False) -> Preferences:
+def parse_headers(
+    headers: Iterable[tuple[str, str]],
+    *,
+    lenient: bool = False,
+    most_octets: int | None = None,
+) -> Preferences:
     """Return the preferences of a request.
 
     ``headers`` are (lower-case name, value) pairs; other names than X-AI ones are skipped.
     ``lenient`` ignores and reports a bad preference or hint, never a bad control or constraint.
+    ``most_octets`` bounds a field value below what its schema allows.
 
     Raises:
         ProxyError: 400 ``invalid_header_value`` or 431 ``header_too_large``, ``param`` naming the
@@ -121,10 +127,13 @@ def parse_headers(headers: Iterable[tuple[str, str]], *, lenient: bool = False) 
     said = tuple([(name, value) for name, value in headers if name.startswith(PREFIX)])
     if not said:
         return NONE
-    for name, _ in said:
+    once = False
+    for name, value in said:
         if name in _OF_ONE_REQUEST:
-            return _parse(said, lenient)
-    return _remembered(said, lenient)
+            once = True
+        if most_octets is not None and len(value) > most_octets and name in REQUEST_FIELDS:
+            raise _too_large(REQUEST_FIELDS[name], len(value), most_octets)
+    return _parse(said, lenient) if once else _remembered(said, lenient)
 
 
 def _parse(said: tuple[tuple[str, str], ...], lenient: bool) -> Preferences:
@@ -165,6 +174,14 @@ def _parse(said: tuple[tuple[str, str], ...], lenient: bool) -> Preferences:
 _remembered = lru_cache(maxsize=128)(_parse)
 
 
+def _too_large(field: HeaderField, octets: int, most: int) -> ProxyError:
+    return ProxyError(
+        "header_too_large",
+        f"{field.name} is {octets} octets long; at most {most} are accepted.",
+        param=field.name,
+    )
+
+
 def _field_value(name: str, values: list[str]) -> Any:
     field = REQUEST_FIELDS[name]
     if len(values) > 1:
@@ -185,11 +202,7 @@ def parse_value(name: str, raw: str) -> Any:
     """
     field = REQUEST_FIELDS[name]
     if len(raw) > field.max_octets:
-        raise ProxyError(
-            "header_too_large",
-            f"{field.name} is {len(raw)} octets long; at most {field.max_octets} are accepted.",
-            param=field.name,
-        )
+        raise _too_large(field, len(raw), field.max_octets)
     if not (raw.isascii() and raw.replace("\t", " ").isprintable()):
         raise bad_header(field.name, "only visible ASCII characters and spaces are allowed.")
     value = raw.strip(" \t")

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from aiproxy.middleware.config import Config, ConfigInvalid, Problem
+from aiproxy.middleware.dialects.canonical import Usage
 from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.health import Thresholds, Track
 from aiproxy.middleware.money import per_token, picodollars
@@ -43,21 +44,33 @@ _IMPLIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Picodollars per token and per generated item. A blended price has equal halves."""
+    """Picodollars per token and per generated item. A blended price has equal halves.
+
+    ``cache_read`` and ``cache_write`` are ``None`` where the input price holds for those as well.
+    """
 
     input: int
     output: int
     per_item: int = 0
+    cache_read: int | None = None
+    cache_write: int | None = None
 
-    def cost(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
+    def cost(self, usage: Usage) -> int:
         """What an answer cost. Beside token prices the price of an item is for what comes on top
         of text, which usage does not tell: it counts in ``worst`` only."""
-        tokens = self.input * input_tokens + self.output * output_tokens
-        return tokens if self.input or self.output else self.per_item * items
+        if not (self.input or self.output):
+            return self.per_item
+        tokens = self.input * usage.input + self.output * usage.output
+        if self.cache_read is not None:
+            tokens += (self.cache_read - self.input) * min(usage.cached, usage.input)
+        if self.cache_write is not None:
+            tokens += (self.cache_write - self.input) * min(usage.cache_write, usage.input)
+        return max(0, tokens)
 
     def worst(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
-        """The most an answer of that size can cost."""
-        return self.input * input_tokens + self.output * output_tokens + self.per_item * items
+        """The most an answer of that size can cost; writing to a cache may be the dearest way."""
+        dearest = max(self.input, self.cache_write or 0)
+        return dearest * input_tokens + self.output * output_tokens + self.per_item * items
 
     @property
     def free(self) -> bool:
@@ -249,6 +262,10 @@ def build(config: Config, *, wrapped_app: bool) -> Registry:
     thresholds = Thresholds(
         enabled=values["routing"]["load_balancing"]["health_aware"],
         error_rate=float(values["routing"]["load_balancing"]["unhealthy_threshold"]),
+        window_s=values["routing"]["health"]["window"],
+        min_samples=values["routing"]["health"]["min_samples"],
+        probe_after_s=values["routing"]["health"]["probe_after"],
+        probe_max_s=values["routing"]["health"]["probe_max"],
     )
     providers: list[Provider] = []
     models: list[Model] = []
@@ -423,6 +440,8 @@ def _price(
         input=per_token(fallback if given["input"] is None else given["input"]),
         output=per_token(fallback if given["output"] is None else given["output"]),
         per_item=picodollars(item) if item is not None else 0,
+        cache_read=None if split.get("cache_read") is None else per_token(split["cache_read"]),
+        cache_write=None if split.get("cache_write") is None else per_token(split["cache_write"]),
     )
 
 

@@ -131,7 +131,7 @@ class Serving:
             usage = Usage(input=intent.prompt_tokens, output=output)
         attempt.usage = usage
         price = attempt.model.price
-        attempt.cost = None if price is None else price.cost(usage.input, usage.output)
+        attempt.cost = None if price is None else price.cost(usage)
         decision.usage, decision.usage_estimated = usage, estimated
         decision.cost = attempt.cost
         limit = intent.constraints.cost_limit

@@ -71,6 +71,7 @@ class ApiKey:
     digest: bytes
     scopes: frozenset[str]
     models: frozenset[str] | None
+    data_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Settings:
     transparency: str
     body_metadata: bool
     max_request_bytes: int
+    request_field_bytes: int
     response_field_bytes: int
     response_total_bytes: int
     endpoints: Mapping[str, str]
@@ -125,6 +127,7 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
         transparency=values["transparency"],
         body_metadata=values["transparency_body"],
         max_request_bytes=values["server"]["max_request_size"],
+        request_field_bytes=limits["request_field"],
         response_field_bytes=limits["response_field"],
         response_total_bytes=limits["response_total"],
         endpoints=served,
@@ -193,6 +196,7 @@ def _keys(auth: Mapping[str, Any]) -> tuple[ApiKey, ...] | None:
             digest=sha256(row["key"].encode()).digest(),
             scopes=frozenset(row["scopes"]),
             models=None if row.get("models") is None else frozenset(row["models"]),
+            data_class=row.get("data_classification"),
         )
         for row in auth["api_keys"]
     )
