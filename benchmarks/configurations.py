@@ -15,8 +15,8 @@ _POOL = ("alpha", "beta", "gamma")
 def aiproxy(folder: Path, base: Mapping[str, str], port: int, *, scope: str, level: str) -> Path:
     """Ours: one provider a base URL, and three with two models each for `model: "auto"`.
 
-    Failing providers keep their place (no circuit breaker, no second try at the same one): what is
-    measured is an attempt, not its avoidance.
+    Without circuit breaker and second try at the same provider, as the other gateways are
+    configured. What stays is that a provider which just failed is asked last for a while.
     """
     providers: dict[str, Any] = {}
     for place, (name, url) in enumerate(base.items()):

@@ -242,19 +242,32 @@ def exchanges() -> dict[str, Part]:
     def part(which: Gateway, request: Inbound, body: bytes) -> Part:
         return lambda: answer(Exchange(which, request), body)
 
-    return {name: part(*given) for name, given in requests.items()}
+    found = {name: part(*given) for name, given in requests.items()}
+    routing = {"default_provider": "p0", "load_balancing": {"health_aware": False}}
+    patient = Gateway({**configuration(3, 2), "routing": routing}, wrapped_app=False, scope="all")
+    found["explicit model, the first provider answers 500 twice"] = lambda: _failing(patient)
+    return found
+
+
+def _failing(which: Gateway) -> None:
+    """The first candidate fails; its failures are forgotten, so that it is asked first each time."""
+    which.registry.trouble_until = 0.0
+    answer(Exchange(which, inbound(chat_body("everywhere"))), payloads.answer("small"), fails=2)
 
 
 _HEAD = (("content-type", "application/json"),)
 
 
-def answer(exchange: Exchange, body: bytes) -> None:
-    """Drive an exchange with one good answer."""
+def answer(exchange: Exchange, body: bytes, *, fails: int = 0) -> None:
+    """Drive an exchange with one good answer, after ``fails`` bad ones."""
     flow = exchange.run()
     effect = next(flow)
-    assert isinstance(effect, Call), effect
     reply: Reply | None = None
     try:
+        for _ in range(fails):
+            assert isinstance(effect, Call), effect
+            effect = flow.send(Answer(500, _HEAD, b'{"error":{"message":"broken"}}'))
+        assert isinstance(effect, Call), effect
         flow.send(Answer(200, _HEAD, body))
     except StopIteration as done:
         reply = done.value

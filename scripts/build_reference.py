@@ -138,7 +138,7 @@ def config_page() -> Iterator[str]:
         "the environment. *required* means: where its parent is given.\n\n"
         "`aiproxy config schema` prints the schema this page is made from, `aiproxy config check "
         "FILE` holds a file against it. A key that loads may still have no effect in this "
-        "release: see [run](../run.md#settings-without-effect).\n"
+        "release: see [run](../run.md#settings-this-release-does-not-honour).\n"
     )
     for name, section in document["properties"].items():
         node = _resolved(section)

@@ -28,8 +28,15 @@ TEMPLATES: Final[dict[str, Templates]] = {
             "i want to know about {s}",
             "why would i use {s}",
             "purpose of {s}",
+            "what is {s} used for",
+            "can you tell me what {s} does",
+            "what do i use {s} for",
         ),
-        ("can you tell me what {s} does", "what is {s} used for", "give me an explanation of {s}"),
+        (
+            "what role does {s} play",
+            "could you explain what {s} does",
+            "give me an explanation of {s}",
+        ),
     ),
     "values": (
         (
@@ -48,10 +55,11 @@ TEMPLATES: Final[dict[str, Templates]] = {
             "{s} values",
             "{s} example",
             "show an example of {s}",
+            "what are the possible values of {s}",
         ),
         (
             "which values are allowed for {s}",
-            "what are the possible values of {s}",
+            "what options does {s} have",
             "give me an example value for {s}",
         ),
     ),

@@ -9,6 +9,7 @@ import pytest
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.intent import Intent, understand
 from aiproxy.middleware.preferences import parse_headers
+from aiproxy.middleware.routing.plan import worst_cost
 from aiproxy.middleware.routing.shortlist import SHORTEST
 
 STRATEGIES = (
@@ -125,3 +126,22 @@ def test_a_model_that_grew_faster_is_found_after_a_moment() -> None:
     for _ in range(64):
         slowest.track.succeeded(now, 0.5, 0.5)
     assert made.planner.plan(intent, now + 0.2).ranked[0].model is slowest
+
+
+@pytest.mark.parametrize("prices", PRICES)
+def test_a_cost_limit_rejects_exactly_those_above_it(prices: str) -> None:
+    chance = Random(prices)
+    made = served(chance, prices)
+    now = made.runtime.now()
+    rejecting = 0
+    for _ in range(30):
+        intent = wish(chance, made, "cost")
+        costs = {m: worst_cost(intent, m) for m in made.registry.models}
+        limit = chance.choice([10**15, *(c for c in costs.values() if c is not None)])
+        limited = replace(intent.constraints, cost_limit=limit)
+        plan = made.planner.plan(replace(intent, constraints=limited), now)
+        above = {m for m, cost in costs.items() if cost is None or cost > limit}
+        assert {row.model for row in plan.rejected} == above
+        assert plan.eligible == len(costs) - len(above)
+        rejecting += bool(above)
+    assert prices == "free" or rejecting > 0

@@ -44,6 +44,16 @@ def unserved_features(values: Mapping[str, Any]) -> list[str]:
         "observability.tracing": seen["tracing"]["enabled"],
         "routing.failover.mid_stream resume": routing["failover"]["mid_stream"] == "resume",
         "budget.alerts": bool(values["budget"]["alerts"]),
-        "providers.*.degraded_latency": any(p.get("degraded_latency") for p in providers),
+        "security.trusted_proxies": bool(security["trusted_proxies"]),
+        "credentials.directory": bool(values["credentials"]["directory"]),
+        "providers.*.load_balancing other than round_robin": any(
+            p["load_balancing"] != "round_robin" for p in providers
+        ),
+        "providers.*.degraded_latency": any(p["degraded_latency"] for p in providers),
+        "providers.*.api_version": any(p["api_version"] for p in providers),
+        "providers.*.security.level": any(p["security"]["level"] for p in providers),
+        "providers.*.max_concurrency of a remote provider": any(
+            p["max_concurrency"] and p["type"] != "local" for p in providers
+        ),
     }
     return [name for name, wanted in asked.items() if wanted]

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Constraints, Intent
 from aiproxy.middleware.preferences import Ignored
-from aiproxy.middleware.registry import Model, Registry
+from aiproxy.middleware.registry import Model, Price, Registry
 from aiproxy.middleware.routing import strategies
 from aiproxy.middleware.routing.rules import Compiled
 from aiproxy.middleware.routing.shortlist import SHORTEST, Shortlist
@@ -71,6 +71,8 @@ class Slate:
     rejected: tuple[Rejected, ...]
     smallest_context: int | None
     shortlist: Shortlist | None
+    dearest: Price | None
+    longest_output: int
 
 
 class NoCandidate(ProxyError):
@@ -306,7 +308,7 @@ class Planner:
         smallest = slate.smallest_context
         if smallest is not None and intent.prompt_tokens >= smallest:
             checks.append(partial(_context_fault, intent.prompt_tokens))
-        if limits.cost_limit is not None:
+        if limits.cost_limit is not None and not _all_within(intent, limits.cost_limit, slate):
             checks.append(partial(_cost_fault, intent, limits.cost_limit))
         if limits.max_latency_ms is not None and intent.binding:
             checks.append(
@@ -334,6 +336,26 @@ class Planner:
         if unmet:
             kept = _meeting_first(intent, kept, now)
         return (kept, dropped), unmet
+
+
+def _all_within(intent: Intent, limit: int, slate: Slate) -> bool:
+    """Whether a request is so small that a cost limit cannot reject anybody."""
+    if slate.dearest is None:
+        return False
+    output = slate.longest_output if intent.output_limit is None else intent.output_limit
+    return slate.dearest.worst(intent.prompt_tokens, output * intent.copies, intent.copies) <= limit
+
+
+def _dearest(models: Sequence[Model]) -> Price | None:
+    """The largest price of each kind; ``None`` where a price is unknown."""
+    prices = [m.price for m in models if m.price is not None]
+    if len(prices) < len(models) or not prices:
+        return None
+    return Price(
+        input=max(p.input for p in prices),
+        output=max(p.output for p in prices),
+        per_item=max(p.per_item for p in prices),
+    )
 
 
 def any_open(models: Sequence[Model]) -> bool:
@@ -384,6 +406,8 @@ def _build_slate(intent: Intent, models: tuple[Model, ...]) -> Slate:
         rejected=tuple(dropped),
         smallest_context=min(windows, default=None),
         shortlist=Shortlist(kept, intent.task, KEEP) if len(kept) > SHORTEST else None,
+        dearest=_dearest(kept),
+        longest_output=max((m.max_output_tokens or DEFAULT_OUTPUT_TOKENS for m in kept), default=0),
     )
 
 
