@@ -87,7 +87,12 @@ def test_no_file_names_a_private_place() -> None:
         if not path.is_file() or path.suffix in (".onnx", ".png", ".gz"):
             continue
         text = path.read_text(errors="replace")
-        for private in ("/" + "work/main", "/" + "work/shared", "/" + "tmp/k/", "shared/" + "source"):
+        for private in (
+            "/" + "work/main",
+            "/" + "work/shared",
+            "/" + "tmp/k/",
+            "shared/" + "source",
+        ):
             if private in text:
                 wrong.append(f"{name}: {private}")
     assert wrong == []

@@ -121,7 +121,9 @@ class Upstream:
         else:
             document = script.body
             if document is None:
-                document = self._error(script) if script.status >= 400 else self._reply(seen, script)
+                document = (
+                    self._error(script) if script.status >= 400 else self._reply(seen, script)
+                )
             payload, kind = json.dumps(document, ensure_ascii=False).encode(), "application/json"
         headers = [(b"content-type", kind.encode())]
         headers += [(k.encode(), v.encode("latin-1")) for k, v in script.headers.items()]
@@ -205,7 +207,9 @@ class Upstream:
         frames = [frame({"role": "assistant", "content": ""})]
         for number, piece in enumerate(pieces):
             if script.error_after is not None and number == script.error_after:
-                frames.append(b'data: {"error":{"message":"SECRET-TEXT overloaded","code":null}}\n\n')
+                frames.append(
+                    b'data: {"error":{"message":"SECRET-TEXT overloaded","code":null}}\n\n'
+                )
                 return frames
             frames.append(frame({"content": piece}))
         if script.finish:

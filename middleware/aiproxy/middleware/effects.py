@@ -26,7 +26,7 @@ FailureKind: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """Ask a provider once. Outcome: an ``Answer`` or a ``Failure``.
 
@@ -50,7 +50,7 @@ class Call:
     max_body_bytes: int = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A provider's response head, with its body or an open stream."""
 
@@ -68,7 +68,7 @@ class Failure:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """Wait for more bytes of an open stream. Outcome: ``bytes`` (empty at the end) or ``Failure``.
 
@@ -103,14 +103,14 @@ class Start:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send bytes of a streamed reply to the client. Outcome: ``None``."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A whole response; what an exchange returns when it did not stream."""
 

@@ -17,7 +17,10 @@ from aiproxy.spec import schema
 @cache
 def _codes() -> Mapping[str, tuple[int, str]]:
     table: Mapping[str, Mapping[str, Any]] = schema("error")["x-aiproxy-errors"]
-    return {code: (row["statuses"][0] if row["statuses"] else 502, row["type"]) for code, row in table.items()}
+    return {
+        code: (row["statuses"][0] if row["statuses"] else 502, row["type"])
+        for code, row in table.items()
+    }
 
 
 class ProxyError(Exception):

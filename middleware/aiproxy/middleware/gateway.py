@@ -34,7 +34,7 @@ class Runtime:
     jitter: Callable[[], float] = random
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inbound:
     """A request as received. Header names are lower case; ``endpoint`` is the kind its path has."""
 

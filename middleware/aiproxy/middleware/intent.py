@@ -26,7 +26,7 @@ NOWHERE: Final = frozenset({""})
 DEFAULT_OUTPUT_TOKENS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Constraints:
     """What a candidate must satisfy. ``blame`` says which header or parameter set each one."""
 
@@ -40,7 +40,7 @@ class Constraints:
     blame: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Intent:
     """One request, understood.
 
@@ -132,9 +132,7 @@ def understand(
         ignored += [Ignored(name, "multi_provider_disabled") for name in _set_aside(preferences)]
     elif mode == "assisted" and not asked_auto:
         ignored += _unused_beside_explicit_model(preferences, autos)
-    constraints, unknown = _constraints(
-        preferences, settings, registry, mode, native, key_class
-    )
+    constraints, unknown = _constraints(preferences, settings, registry, mode, native, key_class)
     strategy, source = _strategy(preferences, settings, native, selects)
     task, task_source = _task(preferences, body, selects)
     dialect = "chat" if endpoint == "draft" else endpoint
@@ -250,8 +248,10 @@ def _constraints(
             )
         labels |= rule.labels
         # two classes: a provider must satisfy both
-        regions = (regions & rule.regions or NOWHERE) if regions and rule.regions else (
-            regions or rule.regions
+        regions = (
+            (regions & rule.regions or NOWHERE)
+            if regions and rule.regions
+            else (regions or rule.regions)
         )
         local_only = local_only or rule.local_only
         for constraint in ("labels", "regions", "local_only"):

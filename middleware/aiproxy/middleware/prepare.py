@@ -39,7 +39,7 @@ _HOSTED: Final = frozenset(
 _CODECS: Final[Mapping[str, Any]] = {"chat": chat, "responses": responses, "draft": draft}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """What is sent to one candidate.
 

@@ -49,7 +49,7 @@ _MODEL_LACKING_S: Final = 60.0
 _LEAST_S: Final = 0.001
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """The body of a request: its ``endpoint`` kind, parsed and as received. ``native`` is set for
     a predict request, whose ``body`` and ``raw`` are the chat or embeddings request it became."""

@@ -49,7 +49,7 @@ class Rejected:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """Candidates in the order they would be tried; the first is the choice."""
 
