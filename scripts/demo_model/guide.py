@@ -35,6 +35,24 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     (
+        "guide",
+        "In a checkout run: scripts/test. To grade an endpoint run: pytest --target URL.",
+        (
+            "how do i run the tests",
+            "how do i run the test suite",
+            "run the tests",
+            "how to run the tests",
+            "how do i run the unit tests",
+            "how do i test aiproxy itself",
+            "which command runs the tests",
+            "how are the tests run",
+            "run the project's tests",
+            "command for the tests",
+            "how can i run all tests",
+            "what do i run to test the code",
+        ),
+    ),
+    (
         "chat",
         "I am the demo model bundled with AIProxy: under two million weights, trained on questions about AIProxy only.",
         (
@@ -539,6 +557,13 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "which errors are retried",
             "what is failover",
             "what happens when a provider is down",
+            "what happens when a provider fails",
+            "what if a provider fails",
+            "what happens when a provider does not answer",
+            "what does the router do when a provider is dead",
+            "does it survive a dead provider",
+            "how do i survive an outage",
+            "what happens when openai is down",
             "when is a request retried",
             "failover",
             "which statuses are retryable",
@@ -546,7 +571,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Before the first content reaches you failover is invisible; after it the stream ends with an error and no [DONE], or resumes if routing.failover.mid_stream is resume.",
+        "Before the first content reaches you failover is invisible; after it the stream ends with an error event and, in chat, no [DONE].",
         (
             "what happens when a stream breaks",
             "failover in the middle of a stream",
@@ -805,7 +830,7 @@ GUIDE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     (
         "guide",
-        "Spending limits are budget.daily_limit and budget.monthly_limit, in US dollars.",
+        "Spending limits are budget.daily_limit and budget.monthly_limit, in US dollars; this release does not enforce them yet and refuses to start with them.",
         (
             "how do i set a budget",
             "limit my spending",

@@ -317,19 +317,20 @@ def test_an_open_relay_is_recognised(source: dict[str, Any], exposed: bool) -> N
 
 def test_a_validator_reports_the_column_inside_a_text(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
-    file.write_text("routing:\n  policies:\n    - {if: a ?? b, then: x}\n")
+    rule = "{if: request.tokens < 5, then: prefer provider.a}"
+    file.write_text(f"providers: {{a: {{type: ollama}}}}\nrouting:\n  policies:\n    - {rule}\n")
 
     def rules(values: Mapping[str, Any]) -> Iterable[Finding]:
         text = values["routing"]["policies"][0]["rules"][0]["if"]
         yield Finding(
-            ("routing", "policies", 0, "rules", 0, "if"), "found ??", False, text.index("?")
+            ("routing", "policies", 0, "rules", 0, "if"), "found <", False, text.index("<")
         )
         yield Finding(("routing",), "a warning", warning=True)
 
     with pytest.raises(ConfigInvalid) as refused:
         load_config(file, env={}, validators=[rules])
     [problem] = refused.value.problems
-    assert (problem.line, problem.column) == (3, 14)
+    assert (problem.line, problem.column) == (4, 12 + len("request.tokens "))
 
 
 def test_a_validator_may_only_warn() -> None:
