@@ -15,7 +15,8 @@ from aiproxy.middleware.effects import Answer, Call, Effect, Failure, Headers, O
 from aiproxy.middleware.outcome import Fault, Rejection
 from aiproxy.middleware.prepare import Outgoing, prepare
 from aiproxy.middleware.registry import Model
-from aiproxy.middleware.routing.plan import Plan, Ranked, Rejected
+from aiproxy.middleware.routing.plan import Plan, Ranked
+from aiproxy.middleware.routing.refusing import Rejected
 from aiproxy.middleware.serving import HOP_BY_HOP, JSON, Serving, Steps
 
 _USER_AGENT: Final = "aiproxy"

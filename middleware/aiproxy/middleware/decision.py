@@ -16,7 +16,8 @@ from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.money import usd
 from aiproxy.middleware.preferences import Ignored, Preferences
 from aiproxy.middleware.registry import Model
-from aiproxy.middleware.routing.plan import Plan, Ranked, Rejected
+from aiproxy.middleware.routing.plan import Plan, Ranked
+from aiproxy.middleware.routing.refusing import Rejected
 
 
 @dataclass(slots=True)

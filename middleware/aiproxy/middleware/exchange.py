@@ -30,7 +30,8 @@ from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
 from aiproxy.middleware.intent import Intent, Native, understand
 from aiproxy.middleware.preferences import REQUEST_FIELDS, Preferences, parse_headers
-from aiproxy.middleware.routing.plan import NoCandidate, Plan
+from aiproxy.middleware.routing.plan import Plan
+from aiproxy.middleware.routing.refusing import NoCandidate
 from aiproxy.middleware.serving import JSON, Asked, Serving
 from aiproxy.middleware.validate import check_body
 

@@ -216,10 +216,52 @@ def _constraints(
     native: Native,
     key_class: str | None,
 ) -> tuple[Constraints, tuple[str, ...]]:
+    blame: dict[str, str] = {}
+    labels, regions, local_only = _demands(preferences, settings, registry, key_class, blame)
+    pool: frozenset[str] | None = None
+    unknown: tuple[str, ...] = ()
+    limit, quality, latency = settings.max_cost, None, None
+    if limit is not None:
+        blame["cost_limit"] = "routing.max_cost"
+    if native.max_cost is not None and (limit is None or native.max_cost < limit):
+        limit = native.max_cost
+        blame["cost_limit"] = "routing.max_cost"
+    if mode != "disabled":
+        if preferences.pool is not None:
+            pool, unknown = _pool(preferences.pool, registry)
+            blame["pool"] = "X-AI-Provider-Pool"
+        if preferences.cost_limit is not None:
+            asked = picodollars(preferences.cost_limit)
+            if limit is None or asked <= limit:
+                limit = asked
+                blame["cost_limit"] = "X-AI-Cost-Limit"
+        quality, latency = preferences.quality, preferences.max_latency_ms
+        blame["quality"] = "X-AI-Quality-Threshold"
+        blame["max_latency_ms"] = "X-AI-Max-Latency"
+    found = Constraints(
+        pool=pool,
+        cost_limit=limit,
+        quality=quality if quality else None,
+        max_latency_ms=latency,
+        labels=labels,
+        regions=regions,
+        local_only=local_only,
+        blame=blame,
+    )
+    return found, unknown
+
+
+def _demands(
+    preferences: Preferences,
+    settings: Settings,
+    registry: Registry,
+    key_class: str | None,
+    blame: dict[str, str],
+) -> tuple[frozenset[str], frozenset[str], bool]:
+    """Labels, regions and locality that security headers and data classes ask of a provider."""
     labels = frozenset(preferences.security)
     regions: frozenset[str] = frozenset()
     local_only = False
-    blame: dict[str, str] = {}
     if labels:
         blame["labels"] = "X-AI-Security-Requirements"
         missing = sorted(labels - registry.labels)
@@ -256,37 +298,7 @@ def _constraints(
         local_only = local_only or rule.local_only
         for constraint in ("labels", "regions", "local_only"):
             blame.setdefault(constraint, source)
-    pool: frozenset[str] | None = None
-    unknown: tuple[str, ...] = ()
-    limit, quality, latency = settings.max_cost, None, None
-    if limit is not None:
-        blame["cost_limit"] = "routing.max_cost"
-    if native.max_cost is not None and (limit is None or native.max_cost < limit):
-        limit = native.max_cost
-        blame["cost_limit"] = "routing.max_cost"
-    if mode != "disabled":
-        if preferences.pool is not None:
-            pool, unknown = _pool(preferences.pool, registry)
-            blame["pool"] = "X-AI-Provider-Pool"
-        if preferences.cost_limit is not None:
-            asked = picodollars(preferences.cost_limit)
-            if limit is None or asked <= limit:
-                limit = asked
-                blame["cost_limit"] = "X-AI-Cost-Limit"
-        quality, latency = preferences.quality, preferences.max_latency_ms
-        blame["quality"] = "X-AI-Quality-Threshold"
-        blame["max_latency_ms"] = "X-AI-Max-Latency"
-    found = Constraints(
-        pool=pool,
-        cost_limit=limit,
-        quality=quality if quality else None,
-        max_latency_ms=latency,
-        labels=labels,
-        regions=regions,
-        local_only=local_only,
-        blame=blame,
-    )
-    return found, unknown
+    return labels, regions, local_only
 
 
 def _pool(named: tuple[str, ...], registry: Registry) -> tuple[frozenset[str], tuple[str, ...]]:

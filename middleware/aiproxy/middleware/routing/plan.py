@@ -15,6 +15,7 @@ from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Constraints, Intent
 from aiproxy.middleware.preferences import Ignored
 from aiproxy.middleware.registry import Model, Price, Registry
 from aiproxy.middleware.routing import strategies
+from aiproxy.middleware.routing.refusing import Rejected, refusal, unknown_model
 from aiproxy.middleware.routing.rules import Compiled
 from aiproxy.middleware.routing.shortlist import SHORTEST, Shortlist
 from aiproxy.middleware.settings import Settings
@@ -43,12 +44,6 @@ class Ranked(NamedTuple):
     quality: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    model: Model
-    reason: str
-
-
 @dataclass(slots=True)
 class Plan:
     """Candidates in the order they would be tried; the first is the choice."""
@@ -73,12 +68,6 @@ class Slate:
     shortlist: Shortlist | None
     dearest: Price | None
     longest_output: int
-
-
-class NoCandidate(ProxyError):
-    """Nobody may serve a request; ``rejected`` says why not, candidate by candidate."""
-
-    rejected: tuple[Rejected, ...] = ()
 
 
 class Planner:
@@ -124,7 +113,7 @@ class Planner:
         kept.sort(key=lambda m: (m.provider is not default, m.provider.priority, m.order))
         if not kept:
             rejected = tuple(Rejected(m, self._why(intent, m, now)) for m in models)
-            raise _refusal(intent, rejected, now)
+            raise refusal(intent, rejected, now)
         return Plan(
             ranked=tuple(
                 Ranked(m, 0.0, worst_cost(intent, m), None, m.quality_for(intent.task))
@@ -167,11 +156,11 @@ class Planner:
         else:
             models = registry.named(intent.model)
             if not models:
-                raise _unknown_model()
+                raise unknown_model()
             if intent.mode == "disabled":
                 models = tuple(m for m in models if m.provider is registry.default)
                 if not models:
-                    raise _unknown_model()
+                    raise unknown_model()
         slate = self._slate(intent, models)
         plan = self._choose(intent, slate, now)
         if intent.model_auto and not plan.policies and plan.ranked[0].model is not models[0]:
@@ -218,7 +207,7 @@ class Planner:
             models, more = live
             rejected += tuple(more)
         if not models:
-            raise _refusal(intent, rejected, now)
+            raise refusal(intent, rejected, now)
         self._turn += 1
         policies: tuple[str, ...] = ()
         ruled = False
@@ -229,7 +218,7 @@ class Planner:
             policies, ruled = verdict.policies, verdict.changed
             rejected += tuple(Rejected(model, "policy_excluded") for model in verdict.rejected)
             if not verdict.models:
-                raise _refusal(intent, rejected, now)
+                raise refusal(intent, rejected, now)
             models = verdict.models
             ordered, scores = verdict.models[:KEEP], verdict.scores[:KEEP]
         else:
@@ -519,84 +508,3 @@ def _confidence(scores: Sequence[float]) -> float:
     if best <= 0:
         return 0.0
     return round(min(1.0, max(0.0, (best - second) / best)), 4)
-
-
-def _unknown_model() -> ProxyError:
-    return ProxyError(
-        "model_not_found",
-        "No provider here serves this model; GET /v1/models lists the names.",
-        param="model",
-    )
-
-
-#: reason -> (constraint, code); the first that rejects somebody names the blocking header
-_BLOCKERS: Final = (
-    ("lacks_security_label", "labels", "unsupported_security_requirement"),
-    ("wrong_region", "regions", "unsupported_security_requirement"),
-    ("not_local", "local_only", "unsupported_security_requirement"),
-    ("not_in_pool", "pool", "no_eligible_provider"),
-    ("over_cost_limit", "cost_limit", "no_eligible_provider"),
-    ("price_unknown", "cost_limit", "no_eligible_provider"),
-    ("below_quality_threshold", "quality", "no_eligible_provider"),
-    ("quality_unknown", "quality", "no_eligible_provider"),
-    ("over_max_latency", "max_latency_ms", "no_eligible_provider"),
-)
-
-
-def _refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) -> NoCandidate:
-    found = _stated_refusal(intent, rejected, now)
-    found.rejected = rejected
-    return found
-
-
-def _stated_refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) -> NoCandidate:
-    reasons = {r.reason for r in rejected}
-    waiting = [r.model for r in rejected if r.reason == "unhealthy"]
-    if waiting:
-        soonest = min(
-            max(m.track.blocked_for(now), m.provider.track.blocked_for(now)) for m in waiting
-        )
-        return NoCandidate(
-            "no_healthy_provider",
-            "Every provider that could serve this request is cooling down after failures.",
-            retry_after_s=soonest,
-        )
-    if not intent.model_auto and reasons <= {"lacks_capability", "cannot_express"}:
-        return NoCandidate(
-            "unsupported_capability",
-            "This model does not serve this kind of request; "
-            "GET /v1/models lists the models, and the endpoint must match their capabilities.",
-            param="model",
-        )
-    if "context_too_small" in reasons and reasons <= {"context_too_small", "lacks_capability"}:
-        return NoCandidate(
-            "context_length_exceeded",
-            f"The prompt is about {intent.prompt_tokens} tokens, more than the context window of "
-            "every model that could serve it; shorten it.",
-            param="input" if intent.endpoint == "responses" else "messages",
-        )
-    for reason, constraint, code in _BLOCKERS:
-        if reason in reasons:
-            return NoCandidate(
-                code,
-                _explain(intent, reason, rejected),
-                param=intent.constraints.blame.get(constraint),
-                should_retry=False,
-            )
-    return NoCandidate(
-        "no_eligible_provider",
-        "No model here can serve this request: " + ", ".join(sorted(reasons) or ["none listed"]),
-        param="model",
-        should_retry=False,
-    )
-
-
-def _explain(intent: Intent, reason: str, rejected: tuple[Rejected, ...]) -> str:
-    counts: dict[str, int] = {}
-    for row in rejected:
-        counts[row.reason] = counts.get(row.reason, 0) + 1
-    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return (
-        f"No provider can serve this request within its constraints ({listed}); "
-        "nothing was sent upstream."
-    )

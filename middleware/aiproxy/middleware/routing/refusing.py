@@ -1,0 +1,101 @@
+"""What a client is told when nobody may serve its request: the status, and the header to blame."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.intent import Intent
+from aiproxy.middleware.registry import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    model: Model
+    reason: str
+
+
+class NoCandidate(ProxyError):
+    """Nobody may serve a request; ``rejected`` says why not, candidate by candidate."""
+
+    rejected: tuple[Rejected, ...] = ()
+
+
+def unknown_model() -> ProxyError:
+    return ProxyError(
+        "model_not_found",
+        "No provider here serves this model; GET /v1/models lists the names.",
+        param="model",
+    )
+
+
+#: reason -> (constraint, code); the first that rejects somebody names the blocking header
+_BLOCKERS: Final = (
+    ("lacks_security_label", "labels", "unsupported_security_requirement"),
+    ("wrong_region", "regions", "unsupported_security_requirement"),
+    ("not_local", "local_only", "unsupported_security_requirement"),
+    ("not_in_pool", "pool", "no_eligible_provider"),
+    ("over_cost_limit", "cost_limit", "no_eligible_provider"),
+    ("price_unknown", "cost_limit", "no_eligible_provider"),
+    ("below_quality_threshold", "quality", "no_eligible_provider"),
+    ("quality_unknown", "quality", "no_eligible_provider"),
+    ("over_max_latency", "max_latency_ms", "no_eligible_provider"),
+)
+
+
+def refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) -> NoCandidate:
+    found = _stated_refusal(intent, rejected, now)
+    found.rejected = rejected
+    return found
+
+
+def _stated_refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) -> NoCandidate:
+    reasons = {r.reason for r in rejected}
+    waiting = [r.model for r in rejected if r.reason == "unhealthy"]
+    if waiting:
+        soonest = min(
+            max(m.track.blocked_for(now), m.provider.track.blocked_for(now)) for m in waiting
+        )
+        return NoCandidate(
+            "no_healthy_provider",
+            "Every provider that could serve this request is cooling down after failures.",
+            retry_after_s=soonest,
+        )
+    if not intent.model_auto and reasons <= {"lacks_capability", "cannot_express"}:
+        return NoCandidate(
+            "unsupported_capability",
+            "This model does not serve this kind of request; "
+            "GET /v1/models lists the models, and the endpoint must match their capabilities.",
+            param="model",
+        )
+    if "context_too_small" in reasons and reasons <= {"context_too_small", "lacks_capability"}:
+        return NoCandidate(
+            "context_length_exceeded",
+            f"The prompt is about {intent.prompt_tokens} tokens, more than the context window of "
+            "every model that could serve it; shorten it.",
+            param="input" if intent.endpoint == "responses" else "messages",
+        )
+    for reason, constraint, code in _BLOCKERS:
+        if reason in reasons:
+            return NoCandidate(
+                code,
+                _explain(intent, reason, rejected),
+                param=intent.constraints.blame.get(constraint),
+                should_retry=False,
+            )
+    return NoCandidate(
+        "no_eligible_provider",
+        "No model here can serve this request: " + ", ".join(sorted(reasons) or ["none listed"]),
+        param="model",
+        should_retry=False,
+    )
+
+
+def _explain(intent: Intent, reason: str, rejected: tuple[Rejected, ...]) -> str:
+    counts: dict[str, int] = {}
+    for row in rejected:
+        counts[row.reason] = counts.get(row.reason, 0) + 1
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return (
+        f"No provider can serve this request within its constraints ({listed}); "
+        "nothing was sent upstream."
+    )
