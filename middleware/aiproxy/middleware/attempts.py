@@ -150,7 +150,9 @@ def _attempt(serving: Serving, ranked: Ranked) -> Served:
         model.track.in_flight -= 1
         for track in tracks:
             track.end_probe()
-        attempt.latency_ms = (serving.now() - started) * 1000
+        if attempt.outcome != "ok":
+            # a success has its time already, the one its headers told (XAI-RESP-037)
+            attempt.latency_ms = (serving.now() - started) * 1000
 
 
 def _begin(serving: Serving, ranked: Ranked, endpoint: str, out: Outgoing) -> Attempt:
