@@ -19,33 +19,42 @@ from typing import Any, Final
 
 import pytest
 
-_TARGET: Final = ("--target", "--aiproxy-target")
+# Any of these names a target, and with it wakes the plugin.
+_TARGETS: Final[dict[str, dict[str, Any]]] = {
+    "target": {"metavar": "URL", "help": "grade this endpoint instead of running tests"},
+    "launch": {"metavar": "CMD", "help": "start the target: {config}, {port} are filled in"},
+    "manifest": {"metavar": "FILE", "help": "an aiproxy-target.yaml that describes the target"},
+}
 # Short name -> what argparse needs; the long name and the destination follow from it.
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "config-for": {"metavar": "NAME", "help": "aiproxy, litellm, portkey or a template's path"},
+    "mode": {"metavar": "MODE", "help": "observe, attached or controlled"},
+    "upstreams": {"metavar": "URL", "help": "control port of fake providers elsewhere"},
     "level": {"metavar": "N", "help": "grade levels 1 to N (default 1)"},
     "seed": {"metavar": "S", "help": "repeat the random choices of an earlier run"},
     "report-dir": {"metavar": "DIR", "help": "write report.json, .html, junit.xml and badge.json"},
     "api-key": {"metavar": "K", "help": "the target's key (or the variable AIPROXY_API_KEY)"},
     "model": {"metavar": "M", "help": "the model to talk to"},
+    "profile": {"metavar": "NAME", "help": "grade this profile as well"},
+    "baseline": {"metavar": "FILE", "help": "the checks that are expected to fail"},
     "check": {"metavar": "ID", "action": "append", "help": "only this check (repeatable)"},
 }
-_MISSING: Final = "--target needs httpx: pip install 'aiproxy[conformance]'"
+_MISSING: Final = "the conformance suite needs httpx: pip install 'aiproxy[conformance]'"
 _USAGE: Final = 2
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Register the long names, and ``--target`` where it is asked for and free."""
-    group = parser.getgroup("aiproxy", "grade an OpenAI-compatible endpoint")
-    group.addoption(
-        "--aiproxy-target", dest="aiproxy_target", metavar="URL",
-        help="grade this endpoint instead of running tests (short: --target, and so on below)",
-    )  # fmt: skip
-    for name, how in _OPTIONS.items():
+    """Register the long names, and the short ones that name a target, where asked for and free."""
+    group = parser.getgroup(
+        "aiproxy", "grade an OpenAI-compatible endpoint (short: --target, and so on below)"
+    )
+    for name, how in (_TARGETS | _OPTIONS).items():
         group.addoption(f"--aiproxy-{name}", dest=_dest(name), **how)
     config: Any = pluginmanager.getplugin("pytestconfig")
     given = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
-    if _among(given, "--target"):
-        _add_free(group, "target", {"metavar": "URL"})
+    for name, how in _TARGETS.items():
+        if _among(given, f"--{name}"):
+            _add_free(group, name, how)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,10 +63,9 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Once every plugin and conftest has taken its names, take the short ones that are free."""
     result = yield
-    if any(_among(args, name) for name in _TARGET):
+    if any(_among(args, f"--{p}{name}") for name in _TARGETS for p in ("", "aiproxy-")):
         group = parser.getgroup("aiproxy")
-        _add_free(group, "target", {"metavar": "URL"})
-        for name, how in _OPTIONS.items():
+        for name, how in (_TARGETS | _OPTIONS).items():
             _add_free(group, name, how)
     return result
 
@@ -65,7 +73,7 @@ def pytest_load_initial_conftests(
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Answer what needs no test session: a missing extra, wrong usage, an unreachable target."""
-    if config.getoption("aiproxy_target", None) is None or hasattr(config, "workerinput"):
+    if not _awake(config) or hasattr(config, "workerinput"):
         return None
     if find_spec("httpx") is None:
         return _say(_USAGE, _MISSING)
@@ -82,12 +90,25 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """On a worker of pytest-xdist: the controller has prepared everything, join in."""
-    if config.getoption("aiproxy_target", None) is None:
+    if not _awake(config):
         return
     if hasattr(config, "workerinput") and not config.pluginmanager.hasplugin("aiproxy-grading"):
         from aiproxy.conformance.items import Grading
 
         config.pluginmanager.register(Grading.joined(config), "aiproxy-grading")
+
+
+@pytest.fixture
+def aiproxy_upstreams() -> Generator[Any, None, None]:
+    """Open fake AI providers by role; see ``aiproxy.conformance.rig.fixtures``."""
+    from aiproxy.conformance.rig.fixtures import opened_fakes
+
+    yield from opened_fakes()
+
+
+def _awake(config: pytest.Config) -> bool:
+    """Whether a target was named."""
+    return any(config.getoption(_dest(name), None) for name in _TARGETS)
 
 
 def _dest(name: str) -> str:

@@ -11,11 +11,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from aiproxy.spec import HEADERS, HeaderField, levels, requirement, requirements, schema
+from aiproxy.spec import (
+    HEADERS,
+    HeaderField,
+    freeze,
+    profiles,
+    requirement,
+    requirements,
+    schema,
+)
 from aiproxy.spec.catalog import presets
 
-FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT: Final = Path(__file__).resolve().parent.parent
+FOLDER: Final = ROOT / "docs" / "reference"
+#: The run of the suite that the trace is told from; see scripts/build_trace.
+RECORDED: Final = ROOT / "conformance" / "reports" / "aiproxy" / "report.json"
 _NOTE: Final = "<!-- made by scripts/build_reference.py; edit the specification instead -->\n"
+_NOTE_TRACE: Final = """\
+---
+orphan: true
+---
+<!-- made by scripts/build_trace from a recorded run -->
+"""
 _WIRES: Final = {
     "token": "one token",
     "csv": "a comma-separated list; may come on several lines",
@@ -38,7 +55,8 @@ def pages() -> dict[str, str]:
         "providers.md": providers_page,
         "levels.md": levels_page,
     }
-    return {name: _NOTE + "\n".join(make()).rstrip() + "\n" for name, make in makers.items()}
+    made = {name: _NOTE + "\n".join(make()).rstrip() + "\n" for name, make in makers.items()}
+    return made | ({"trace.md": trace()} if RECORDED.is_file() else {})
 
 
 # --- headers -------------------------------------------------------------------------------------
@@ -456,32 +474,33 @@ def _url(preset: Any) -> str:
 
 
 def levels_page() -> Iterator[str]:
-    from aiproxy.conformance.checks import DERIVED, catalogue
-    from aiproxy.conformance.scoring import scored
+    from aiproxy.conformance.checks import catalogue
+    from aiproxy.conformance.scoring import CONTROLLED, OBSERVE, scored
 
-    every = requirements()
+    every, frozen = requirements(), freeze()
     checks = [row for scenario in catalogue() for row in scenario.checks]
     yield "# Compliance levels\n"
     yield (
-        f"The register has {len(every)} requirements. A level is reached when every MUST of it "
-        "and of the levels below it holds. Those rows are frozen per release of the suite; "
-        "a URL alone shows only some of them, and those are what a run in mode `observe` "
-        "scores.\n"
+        f"The register has {len(every)} requirements. A level is reached when every scored one of "
+        "it and of the levels below it holds: a MUST that is frozen for this release, is more "
+        "than a rule of our own house, and has a check. A URL alone shows only some of level 1; "
+        "those are what a run in mode `observe` scores.\n"
     )
     yield table(
-        ("level", "requirements (MUST)", "all rows of the level", "checks here", "scored by a URL"),
+        ("level", "frozen MUSTs", "all rows", "checks", "scored: controlled", "scored: observe"),
         (
             (
                 str(level),
                 str(len(ids)),
                 str(sum(row.level == level for row in every)),
                 str(sum(row.level == level for row in checks)),
-                str(len(scored().get(level, ()))),
+                str(len(scored(CONTROLLED).get(level, ()))),
+                str(len(scored(OBSERVE).get(level, ()))),
             )
-            for level, ids in levels().items()
+            for level, ids in frozen.levels.items()
         ),
     )
-    for level, ids in levels().items():
+    for level, ids in frozen.levels.items():
         yield f"## Level {level}\n"
         families = Counter(requirement(name).family for name in ids)
         visible = Counter(requirement(name).observable for name in ids)
@@ -494,19 +513,85 @@ def levels_page() -> Iterator[str]:
             + ", ".join(f"{count} {how}" for how, count in sorted(visible.items()))
             + ".\n"
         )
+    if RECORDED.is_file():
+        yield "What a recorded run of the reference server looked at, row by row: [trace](trace.md).\n"
+    yield from _profiles()
+    yield from _exceptions()
+    yield from _checks()
+
+
+def _profiles() -> Iterator[str]:
+    from aiproxy.conformance.profiles import core_of, profile_rows
+
+    yield "## Profiles\n"
+    yield (
+        "Graded beside the levels. The core are the MUSTs with a check and what the profile "
+        "demands beside them; it decides. Softer rows and optional features are the extended "
+        "part, which is counted.\n"
+    )
+    rows = []
+    for profile in profiles().values():
+        core = core_of(profile.name)
+        extended = [row.id for row in profile_rows(profile.name) if row.id not in core]
+        families, demands = (
+            " ".join(f"`{name}`" for name in names) for names in (profile.families, profile.demands)
+        )
+        rows.append(
+            (f"`{profile.name}`", profile.title, families, demands, len(core), len(extended))
+        )
+    yield table(("profile", "what", "families", "demands beside", "core", "extended"), rows)
+
+
+def _exceptions() -> Iterator[str]:
+    frozen = freeze()
+    for title, text, rows in (
+        (
+            "Optional features",
+            "What a target may lack altogether: its checks are *unsupported* where the manifest says so.",
+            frozen.features,
+        ),
+        (
+            "May be refused",
+            "An honest refusal of these does not stand in the way of a level.",
+            frozen.may_refuse,
+        ),
+        ("Not scored", "Looked at and shown; these decide nothing.", frozen.not_scored),
+    ):
+        if rows:
+            yield f"## {title}\n"
+            yield text + "\n"
+            yield table(("name", "why"), ((f"`{name}`", why) for name, why in rows.items()))
+
+
+def _checks() -> Iterator[str]:
+    from aiproxy.conformance.checks import catalogue, derived_rows
+    from aiproxy.conformance.scoring import CONTROLLED, scored
+
     yield "## Checks of this release\n"
     yield (
-        "*scored*: decides level 1. *may fail*: can be red without deciding a level. *warns*: a "
-        "softer clause. *repeats*: holds exactly when others do.\n"
+        "*scored*: decides its level. *may fail*: can be red without deciding a level. *warns*: a "
+        "softer clause. *repeats*: holds exactly when others do. A check with a world needs "
+        "providers that the suite controls; the world is the configuration it runs in.\n"
     )
-    deciding = {name for ids in scored().values() for name in ids}
+    deciding = {name for ids in scored(CONTROLLED).values() for name in ids}
     yield table(
-        ("requirement", "level", "weight", "what is looked at", "clause"),
+        ("requirement", "level", "weight", "world", "feature", "what is looked at", "clause"),
         (
-            *((f"`{c.id}`", str(c.level), _weight(c, deciding), c.title, c.clause) for c in checks),
-            *((f"`{d.id}`", str(d.level), "repeats", d.title, d.clause) for d in DERIVED),
+            *(
+                (
+                    f"`{c.id}`", str(c.level), _weight(c, deciding),
+                    scenario.fleet.world.name if scenario.fleet else "",
+                    c.feature, c.title, c.clause,
+                )
+                for scenario in catalogue()
+                for c in scenario.checks
+            ),
+            *(
+                (f"`{d.id}`", str(d.level), "repeats", "", "", d.title, d.clause)
+                for d in derived_rows()
+            ),
         ),
-    )
+    )  # fmt: skip
 
 
 def _weight(check: Any, deciding: set[str]) -> str:
@@ -515,6 +600,16 @@ def _weight(check: Any, deciding: set[str]) -> str:
     if check.id in deciding:
         return "scored"
     return "may fail" if may_fail(check) else "warns"
+
+
+# --- trace ---------------------------------------------------------------------------------------
+
+
+def trace() -> str:
+    """The trace of the recorded run."""
+    from aiproxy.conformance.trace import trace_page
+
+    return _NOTE_TRACE + trace_page(json.loads(RECORDED.read_bytes()))
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -6,15 +6,18 @@ import pytest
 from aiproxy.spec import (
     HEADERS,
     checker,
+    freeze,
     levels,
+    profiles,
     requirement,
     requirements,
     resolutions,
     schema,
+    validate,
     vector,
     vectors,
 )
-from aiproxy.spec.register import rows_as_written
+from aiproxy.spec.register import read_yaml, rows_as_written
 
 FAMILIES = {
     "AIP-API": 40,
@@ -120,12 +123,38 @@ def test_the_decisions_are_numbered_without_gaps():
     assert superseded == {"T-09", "T-10", "T-32"}
 
 
-def test_levels_score_the_musts_that_are_not_stretch():
-    scored = {row.id: row.level for row in requirements() if row.adopt == "MUST"}
+def test_the_frozen_files_satisfy_their_schemas():
+    written = read_yaml("levels.yaml")
+    validate({**written, "levels": {str(n): ids for n, ids in written["levels"].items()}}, "levels")
+    validate(read_yaml("profiles.yaml"), "profiles")
+
+
+def test_levels_freeze_the_musts_that_are_not_stretch():
+    """A row that came after the release waits under ``not_scored``."""
+    musts = {row.id: row.level for row in requirements() if row.adopt == "MUST"}
     frozen = {identifier: level for level, ids in levels().items() for identifier in ids}
-    assert frozen == scored
+    assert frozen.items() <= musts.items()
+    assert set(musts) - set(frozen) <= set(freeze().not_scored)
     assert set(levels()) == {1, 2, 3, 4, 5}
     assert not any(requirement(identifier).stretch for identifier in frozen)
+    assert sum(map(len, levels().values())) == len(frozen)
+
+
+def test_exceptions_are_about_musts():
+    for identifier in (*freeze().not_scored, *freeze().may_refuse):
+        assert requirement(identifier).adopt == "MUST"
+    assert not set(freeze().not_scored) & set(freeze().may_refuse)
+
+
+def test_profiles_cover_whole_families_and_no_row_twice():
+    families = [family for profile in profiles().values() for family in profile.families]
+    assert len(families) == len(set(families))
+    assert set(families) <= set(FAMILIES)
+    for profile in profiles().values():
+        assert len(profile.members) == sum(FAMILIES[family] for family in profile.families)
+        for identifier in profile.demands:
+            assert identifier in profile.members
+            assert requirement(identifier).adopt in ("SHOULD", "MAY")
 
 
 def test_headers_and_vectors_cite_rows_that_exist():

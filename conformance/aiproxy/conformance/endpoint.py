@@ -1,16 +1,22 @@
 """The target as the checks see it: requests in, replies out, everything recorded and bounded."""
 
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiproxy.conformance.rawsocket import talk
 from aiproxy.conformance.redaction import Redactor
-from aiproxy.conformance.transport import Answer, Transport, Unanswered
+from aiproxy.conformance.reply import Reply, strict_json
+from aiproxy.conformance.transport import STAYING, Answer, Leaving, Transport, Unanswered
+
+__all__ = [
+    "CHAT", "MODELS", "Allowance", "BudgetSpent", "Endpoint", "Exchange", "Reply", "Throttled",
+    "UnusableUrl", "base_url", "exchange_from_json", "strict_json",
+]  # fmt: skip
 
 CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
@@ -18,6 +24,8 @@ USER_AGENT: Final = "aiproxy-conformance"
 _MOST_BYTES: Final = 8 << 20
 _TRIES: Final = 3
 _LONGEST_PAUSE_S: Final = 5.0
+
+Fields = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class BudgetSpent(Exception):
@@ -34,95 +42,26 @@ class UnusableUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and its answer as they may be shown: redacted and cut to size."""
+    """One request and its answer as they may be shown: redacted and cut to size.
+
+    ``upstream`` is what the suite's own providers saw of it and said, a text for each attempt.
+    """
 
     label: str
     request: str
     response: str
     seconds: float
+    upstream: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the exchange as plain JSON data."""
         return asdict(self)
 
 
-class Reply:
-    """An answer, with its body read as JSON when asked for.
-
-    ``label`` names the recorded exchange.
-    """
-
-    def __init__(self, answer: Answer, label: str) -> None:
-        self.answer, self.label = answer, label
-        self.status, self.body, self.headers = answer.status, answer.body, answer.headers
-
-    def header(self, name: str) -> str | None:
-        """Return the first field ``name`` (lower case), or nothing."""
-        return self.answer.header(name)
-
-    @property
-    def media_type(self) -> str:
-        """The media type without parameters, in lower case."""
-        return (self.header("content-type") or "").partition(";")[0].strip().lower()
-
-    @cached_property
-    def _parsed(self) -> tuple[Any, str]:
-        if self.answer.incomplete:
-            return None, self.answer.incomplete
-        return strict_json(self.body)
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON, or ``None`` when it is not."""
-        return self._parsed[0]
-
-    @property
-    def json_fault(self) -> str:
-        """Why the body is not JSON text, or an empty string."""
-        return self._parsed[1]
-
-    @property
-    def object(self) -> Mapping[str, Any]:
-        """The body as a JSON object; empty when it is anything else."""
-        return self.json if isinstance(self.json, dict) else {}
-
-    @property
-    def error(self) -> Mapping[str, Any]:
-        """The ``error`` object of the body; empty when there is none."""
-        error = self.object.get("error")
-        return error if isinstance(error, dict) else {}
-
-    @property
-    def outcome(self) -> str:
-        """Status and the start of the body, for a finding."""
-        shown = self.body[:120].decode("utf-8", "replace").replace("\n", " ")
-        return f"{self.status} {shown}".strip()
-
-
-def strict_json(body: bytes) -> tuple[Any, str]:
-    """Return the JSON value of ``body`` and why there is none (empty when there is)."""
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as fault:
-        return None, f"not UTF-8 at byte {fault.start}"
-    except UnicodeEncodeError:
-        return None, "a lone surrogate inside a string"
-    except RecursionError:
-        return None, "nested too deeply"
-    except ValueError as fault:
-        return None, f"not JSON ({fault})"
-    return value, ""
-
-
 def _patience(reply: Reply) -> float:
     """Return how long to wait after a 429, in seconds: what it says, one second, at most five."""
     told = reply.header("retry-after") or ""
     return min(float(told), _LONGEST_PAUSE_S) if told.isdecimal() else 1.0
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def base_url(target: str) -> str:
@@ -137,16 +76,60 @@ def base_url(target: str) -> str:
         port = parts.port
     except ValueError:
         raise UnusableUrl(wrong) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    strange = any(not "!" <= letter <= "~" for letter in target.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or strange:
         raise UnusableUrl(wrong)
     path = parts.path.rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-class Endpoint:
-    """One target, one key, one budget of requests.
+def exchange_from_json(data: Mapping[str, Any]) -> Exchange:
+    """Return the exchange that ``Exchange.as_json`` described."""
+    return Exchange(**{**data, "upstream": tuple(data["upstream"])})
 
-    ``exchanges`` is everything sent so far; ``answers`` the replies, in the same order.
+
+class Allowance:
+    """How many requests a run may make and how long it may take; shared by all its threads."""
+
+    def __init__(self, most: int, limit_s: float) -> None:
+        self.most, self.limit_s, self.spent = most, limit_s, 0
+        self._until = time.monotonic() + limit_s
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """Return the number of the request that may be made now.
+
+        Raises:
+            BudgetSpent: there are no more, or the time is over.
+        """
+        with self._lock:
+            end = self.end
+            if end:
+                raise BudgetSpent(end)
+            self.spent += 1
+            return self.spent
+
+    @property
+    def end(self) -> str:
+        """Why no request can be made any more, or an empty string."""
+        if self.spent >= self.most:
+            return f"the budget of {self.most} requests is spent"
+        return f"the run's {self.limit_s:g} s are over" if time.monotonic() > self._until else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When and with what a recorded request left, for whoever looks for its other side."""
+
+    begun: float
+    content: bytes
+
+
+class Endpoint:
+    """One target, one key, one budget of requests; may be used by several threads at once.
+
+    ``exchanges`` is everything sent so far in the order it was answered, ``answers`` the replies
+    and ``sent`` the requests, in the same order. ``headers`` go with each request.
     """
 
     def __init__(
@@ -158,20 +141,25 @@ class Endpoint:
         timeout_s: float = 30.0,
         limit_s: float = 600.0,
         prefix: str = "",
+        allowance: Allowance | None = None,
+        headers: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
     ) -> None:
         self.url = base_url(target)
-        self.api_key, self.budget, self.timeout_s = api_key, budget, timeout_s
-        self._limit_s, self._begun = limit_s, time.monotonic()
+        self.api_key, self.timeout_s = api_key, timeout_s
+        self.allowance = allowance or Allowance(budget, limit_s)
+        self.headers = dict(headers or {})
         self.exchanges: list[Exchange] = []
         self.answers: list[Reply] = []
-        self._prefix = prefix
-        self._redactor = Redactor((api_key,) if api_key else ())
+        self.sent: list[Sent] = []
+        self.redactor = Redactor((*((api_key,) if api_key else ()), *secrets))
+        self._prefix, self._lock = prefix, threading.Lock()
         self._transport = Transport(self.url, timeout_s=timeout_s, most_bytes=_MOST_BYTES)
 
     @property
     def spent(self) -> int:
-        """How many requests were made so far."""
-        return len(self.exchanges)
+        """How many requests the run has made so far."""
+        return self.allowance.spent
 
     def close(self) -> None:
         """Give back connections and the background thread."""
@@ -202,21 +190,26 @@ class Endpoint:
         path: str,
         *,
         content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Fields | None = None,
         authorization: str | None = "",
         chunked: bool = False,
+        leaving: Leaving = STAYING,
+        patient: bool = True,
     ) -> Reply:
         """Return the reply to one request.
 
         ``authorization`` is the whole field value; empty means the run's own key, ``None`` none.
+        ``headers`` replace our own of the same name; as pairs they may repeat one.
+        ``leaving`` says when we close the connection early. Without ``patient`` a 429 is an
+        answer like any other.
 
         Raises:
             Unanswered: no answer came. BudgetSpent: the run has no requests left.
             Throttled: 429 even after waiting as told, twice.
         """
         for _ in range(_TRIES):
-            reply = self._send(method, path, content, headers, authorization, chunked)
-            if reply.status != 429:
+            reply = self._send(method, path, content, headers, authorization, chunked, leaving)
+            if reply.status != 429 or not patient:
                 return reply
             time.sleep(_patience(reply))
         raise Throttled("the target limits the rate (429); try later, or with a higher limit")
@@ -226,21 +219,21 @@ class Endpoint:
         method: str,
         path: str,
         content: bytes | None,
-        headers: Mapping[str, str] | None,
+        headers: Fields | None,
         authorization: str | None,
         chunked: bool,
+        leaving: Leaving,
     ) -> Reply:
         fields = self._fields(headers or {}, authorization, content is not None)
-        shown = (f"{method} {path} HTTP/1.1", tuple(fields.items()), content or b"")
-        self._spend()
+        shown = _Shown(self.allowance.take(), f"{method} {path} HTTP/1.1", fields, content or b"")
         try:
             answer = self._transport.send(
-                method, self.url + path, tuple(fields.items()), content, chunked=chunked
+                method, self.url + path, fields, content, chunked=chunked, leaving=leaving
             )
         except Unanswered as fault:
-            self._record(*shown, None, fault.reason)
+            self._record(shown, None, fault.reason)
             raise
-        return self._record(*shown, answer, "")
+        return self._record(shown, answer, "")
 
     def raw(self, payload: bytes, *, replies: int = 1) -> list[Reply]:
         """Send bytes as they are over one fresh connection; see ``rawsocket.talk``.
@@ -248,7 +241,7 @@ class Endpoint:
         Raises:
             Unanswered: not one complete answer. BudgetSpent: the run has no requests left.
         """
-        self._spend()
+        shown = _Shown(self.allowance.take(), "(raw bytes)", (), payload)
         try:
             answers = talk(
                 self.url,
@@ -258,9 +251,13 @@ class Endpoint:
                 most_bytes=_MOST_BYTES,
             )
         except Unanswered as fault:
-            self._record("(raw bytes)", (), payload, None, fault.reason)
+            self._record(shown, None, fault.reason)
             raise
-        return [self._record("(raw bytes)", (), payload, answer, "") for answer in answers]
+        further = (_Shown(self.allowance.take(), "(raw bytes)", (), payload) for _ in answers[1:])
+        return [
+            self._record(one, answer, "")
+            for one, answer in zip((shown, *further), answers, strict=True)
+        ]
 
     def raw_head(self, method: str, path: str, *fields: str, polite: bool = True) -> bytes:
         """Return a request head with Host, the key and ``fields``; ``polite`` adds User-Agent."""
@@ -276,8 +273,8 @@ class Endpoint:
         return ("\r\n".join((*lines, *fields)) + "\r\n\r\n").encode()
 
     def _fields(
-        self, extra: Mapping[str, str], authorization: str | None, body: bool
-    ) -> dict[str, str]:
+        self, extra: Fields, authorization: str | None, body: bool
+    ) -> tuple[tuple[str, str], ...]:
         fields = {
             "User-Agent": USER_AGENT,
             "Accept": "*/*",
@@ -289,33 +286,39 @@ class Endpoint:
             fields["Authorization"] = authorization
         elif authorization == "" and self.api_key:
             fields["Authorization"] = f"Bearer {self.api_key}"
-        return {**fields, **extra}
+        fields |= self.headers
+        given = tuple(extra.items() if isinstance(extra, Mapping) else extra)
+        own = {name.lower() for name, _ in given}
+        return (*((name, fields[name]) for name in fields if name.lower() not in own), *given)
 
-    def _spend(self) -> None:
-        if self.spent >= self.budget:
-            raise BudgetSpent(f"the budget of {self.budget} requests is spent")
-        if time.monotonic() - self._begun > self._limit_s:
-            raise BudgetSpent(f"the run's {self._limit_s:g} s are over")
-
-    def _record(
-        self,
-        first: str,
-        headers: tuple[tuple[str, str], ...],
-        content: bytes,
-        answer: Answer | None,
-        fault: str,
-    ) -> Reply:
-        label = f"{self._prefix}{len(self.exchanges) + 1}"
-        redact = self._redactor
+    def _record(self, shown: "_Shown", answer: Answer | None, fault: str) -> Reply:
+        label = f"{self._prefix}{shown.number}"
+        redact = self.redactor
         if answer is None:
             response = f"(no answer: {redact.text(fault)})"
+        elif not answer.status:
+            response = f"(we closed the connection after {answer.seconds:.3f} s, unanswered)"
         else:
             line = f"{answer.http_version} {answer.status} {answer.reason}".rstrip()
             response = f"{redact.head(line, answer.headers)}\n\n{redact.text(answer.body)}"
             response += f"\n({answer.incomplete})" if answer.incomplete else ""
-        request = f"{redact.head(first, headers)}\n\n{redact.text(content)}".strip()
+            response += "\n(we closed the connection here)" if answer.left else ""
+        request = f"{redact.head(shown.first, shown.headers)}\n\n{redact.text(shown.content)}"
         seconds = answer.seconds if answer is not None else 0.0
-        self.exchanges.append(Exchange(label, request, response, round(seconds, 4)))
+        exchange = Exchange(label, request.strip(), response, round(seconds, 4))
         reply = Reply(answer or Answer(0, (), b""), label)
-        self.answers.append(reply)
+        with self._lock:
+            self.exchanges.append(exchange)
+            self.answers.append(reply)
+            self.sent.append(Sent(shown.begun, shown.content))
         return reply
+
+
+class _Shown:
+    """A request as it will be recorded."""
+
+    def __init__(
+        self, number: int, first: str, headers: tuple[tuple[str, str], ...], content: bytes
+    ) -> None:
+        self.number, self.first, self.headers, self.content = number, first, headers, content
+        self.begun = time.monotonic()

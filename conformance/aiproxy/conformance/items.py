@@ -6,32 +6,30 @@ travel on the test reports; the controller puts them together.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
 
+from aiproxy.conformance.asking import Asked, Usage, asked_for
 from aiproxy.conformance.checks import Check
-from aiproxy.conformance.endpoint import Endpoint, Exchange, UnusableUrl, base_url
+from aiproxy.conformance.endpoint import Endpoint, Exchange, exchange_from_json
 from aiproxy.conformance.redaction import public_url
-from aiproxy.conformance.reporting import write
-from aiproxy.conformance.results import Result, Status, result_from_json
-from aiproxy.conformance.running import (
+from aiproxy.conformance.report import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
-    Options,
     Report,
-    Session,
-    UnknownCheck,
-    assemble,
-    chosen,
-    fresh_seed,
+    WorldRun,
 )
-from aiproxy.conformance.scoring import LEVELS_FILE
+from aiproxy.conformance.reporting import write
+from aiproxy.conformance.results import Result, Status, result_from_json
+from aiproxy.conformance.running import Options, Session, assemble, chosen
+from aiproxy.conformance.scoring import LEVELS_FILE, OBSERVE
 from aiproxy.conformance.wording import summary
 
 NODE: Final = "aiproxy"
@@ -99,61 +97,59 @@ class RequirementFile(pytest.File):
 class Grading:
     """The plugin of one graded run: on the controller, or on one worker of pytest-xdist."""
 
-    def __init__(self, target: str, options: Options, folder: Path | None, worker: str) -> None:
-        self.target, self.options, self.folder, self.worker = target, options, folder, worker
-        self.again = (
-            f"pytest --target {public_url(target)} --check {{check}} --seed {options.seed} -v"
-        )
+    def __init__(self, asked: Asked, folder: Path | None, worker: str) -> None:
+        self.target, self.options, self.folder = asked.url, asked.options, folder
+        self.repeat, self.worker = asked.repeat, worker
+        self.again = f"pytest {asked.repeat} --check {{check}} --seed {self.options.seed} -v"
         self._session: Session | None = None
         self._results: dict[str, Result] = {}
         self._exchanges: dict[str, Exchange] = {}
+        self._worlds: dict[tuple[str, str], WorldRun] = {}
+        self._url, self._dead = self.target, dict[str, str]()
+        self._unwritten = ""
         self._sent = 0
         self._started = datetime.now(UTC)
 
     @classmethod
     def prepared(cls, config: pytest.Config) -> Self:
-        """Return the grading of the controller, once the target has answered.
+        """Return the grading of the controller, once a target that has a URL has answered.
 
         Raises:
             Refused: an option makes no sense, or nothing answers at the target.
         """
-        target, options = str(config.getoption("aiproxy_target")), _options(config)
         try:
-            url = base_url(target)
-            chosen(options)
-        except (UnusableUrl, UnknownCheck) as fault:
+            asked = asked_for(_given(config), os.environ, "--target")
+        except Usage as fault:
             raise Refused(EXIT_USAGE, str(fault)) from None
-        endpoint = Endpoint(url, api_key=options.api_key)
-        try:
-            fault_text = endpoint.fault()
-        finally:
-            endpoint.close()
-        if fault_text:
-            raise Refused(EXIT_UNREACHABLE, f"{public_url(url)} is unreachable: {fault_text}")
+        if asked.url and asked.options.resolved_mode == OBSERVE:
+            _await_answer(asked)
         _only_ours(config)
         folder = config.getoption("aiproxy_report_dir")
-        return cls(url, options, Path(folder).absolute() if folder else None, "")
+        return cls(asked, Path(folder).absolute() if folder else None, "")
 
     @classmethod
     def joined(cls, config: Any) -> Self:
         """Return the grading of a worker; its options came with the controller's."""
         _only_ours(config)
-        given = config.workerinput
-        options = Options(**{**given[_CARRIED], "checks": tuple(given[_CARRIED]["checks"])})
-        target = base_url(config.getoption("aiproxy_target"))
-        return cls(target, options, None, f"{given['workerid']}-")
+        given = config.workerinput[_CARRIED]
+        asked = Asked(given["url"], Options.from_plain(given["options"]), given["repeat"])
+        return cls(asked, None, f"{config.workerinput['workerid']}-")
 
     @property
     def session(self) -> Session:
         """The run itself, opened with the first item."""
         if self._session is None:
             self._session = Session(self.target, self.options, prefix=self.worker)
+            if self.worker:
+                self._session.expect(())  # which items come here is not known
         return self._session
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Give a worker of pytest-xdist the options: it parses the command line for itself only."""
-        node.workerinput[_CARRIED] = _fields(self.options)
+        node.workerinput[_CARRIED] = {
+            "url": self.target, "options": self.options.as_plain(), "repeat": self.repeat,
+        }  # fmt: skip
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Declare our marker: strict projects demand it."""
@@ -169,15 +165,35 @@ class Grading:
         node.grading = self
         return node
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep our order, whatever others did: a world is started once and left for good."""
+        order = {row.id: place for place, row in enumerate(chosen(self.options))}
+        ours = [item for item in items if isinstance(item, RequirementItem)]
+        ours.sort(key=lambda item: order[item.row.id])
+        rest = iter(ours)
+        items[:] = [next(rest) if isinstance(item, RequirementItem) else item for item in items]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Start ahead only the worlds of items that were not deselected."""
+        ours = [item.row.id for item in session.items if isinstance(item, RequirementItem)]
+        if not self.worker and session.config.getoption("dist", "no") == "no" and ours:
+            self.session.expect(ours)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Any:
         """Put the result and the new exchanges on the report, where xdist carries them along."""
         report: Any = yield
         if isinstance(item, RequirementItem) and report.when == "call" and item.result is not None:
-            fresh = self.session.endpoint.exchanges[self._sent :]
+            fresh = self.session.exchanges[self._sent :]
             self._sent += len(fresh)
             report.aiproxy_result = item.result.as_json()
             report.aiproxy_exchanges = [exchange.as_json() for exchange in fresh]
+            report.aiproxy_run = {
+                "worker": self.worker,
+                "seen": (self.session.url, self.session.dead),
+                "worlds": [asdict(world) for world in self.session.world_runs],
+            }
         return report
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -187,20 +203,28 @@ class Grading:
             return
         result = result_from_json(data)
         self._results[result.check] = result
-        exchanges = (Exchange(**exchange) for exchange in report.aiproxy_exchanges)
+        exchanges = map(exchange_from_json, report.aiproxy_exchanges)
         self._exchanges.update((exchange.label, exchange) for exchange in exchanges)
+        carried = report.aiproxy_run
+        self._url, self._dead[carried["worker"]] = carried["seen"]
+        for world in (WorldRun(**world) for world in carried["worlds"]):
+            self._worlds[carried["worker"], world.name] = world
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Close the target; let the grade decide what pytest alone would call a success."""
         if self._session is not None:
-            self._session.endpoint.close()
+            self._session.close()
         if self.worker or exitstatus not in (EXIT_OK, EXIT_FAILED):
             return
         report = self.report()
         session.exitstatus = report.exit_code
-        if self.folder is not None:
-            write(report, self.folder)
+        try:
+            if self.folder is not None:
+                write(report, self.folder)
+        except OSError as fault:
+            self._unwritten = f"--report-dir {self.folder}: {fault.strerror}"
+            session.exitstatus = EXIT_USAGE
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         """Print the summary that a person reads."""
@@ -211,6 +235,8 @@ class Grading:
         report = self.report()
         for line in summary(report, self.again, verbose=verbose):
             terminalreporter.write_line(line)
+        if self._unwritten:
+            terminalreporter.write_line(f"aiproxy: {self._unwritten}")
 
     def report(self) -> Report:
         """Return the report; it is partial after -k or -m."""
@@ -220,45 +246,54 @@ class Grading:
         partial = self.options.checks or tuple(measured) * (len(measured) < len(rows))
         # Each worker of pytest-xdist has the budget for itself, because it repeats dependencies.
         workers = len({label.partition("-")[0] for label in self._exchanges if "-" in label}) or 1
-        budget = self.options.budget * workers
-        options = Options(**{**_fields(self.options), "checks": partial, "budget": budget})
+        budget = self.options.most_requests * workers
+        dead = next(iter(self._dead.values()), "") if all(self._dead.values()) else ""
         return assemble(
-            self.target,
-            options,
-            self.options.seed or 0,
+            self._url,
+            replace(self.options, checks=partial, budget=budget),
             measured,
             tuple(self._exchanges.values()),
             self._started,
             seconds,
+            dead,
+            _summed(self._worlds.values()),
         )
 
 
-def _fields(options: Options) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in options.__dataclass_fields__}
+def _summed(runs: Iterable[WorldRun]) -> tuple[WorldRun, ...]:
+    """Return one entry a world; several workers may have run a part of it each."""
+    found: dict[str, WorldRun] = {}
+    for run in runs:
+        known = found.get(run.name, WorldRun(run.name))
+        found[run.name] = WorldRun(
+            run.name,
+            known.scenarios + run.scenarios,
+            known.requests + run.requests,
+            round(known.seconds + run.seconds, 3),
+            known.fault or run.fault,
+        )
+    return tuple(found.values())
 
 
-def _options(config: pytest.Config) -> Options:
-    key = config.getoption("aiproxy_api_key") or os.environ.get("AIPROXY_API_KEY") or None
-    return Options(
-        level=_number(config, "level", 1, range(1, 6)),
-        seed=_number(config, "seed", fresh_seed(), range(1 << 32)),
-        api_key=key,
-        model=config.getoption("aiproxy_model"),
-        checks=tuple(config.getoption("aiproxy_check") or ()),
-        command=" ".join(("pytest", *config.invocation_params.args)),
-    )
+def _given(config: pytest.Config) -> dict[str, Any]:
+    """Return what was asked for, by the names that the command line of ours has too."""
+    names = (
+        "launch", "config_for", "manifest", "mode", "upstreams", "level", "profile", "seed",
+        "baseline", "api_key", "model", "check",
+    )  # fmt: skip
+    given = {name: config.getoption(f"aiproxy_{name}") for name in names}
+    command = " ".join(("pytest", *map(str, config.invocation_params.args)))
+    return {**given, "url": config.getoption("aiproxy_target"), "command": command}
 
 
-def _number(config: pytest.Config, name: str, default: int, allowed: range) -> int:
-    given = config.getoption(f"aiproxy_{name}")
-    if given is None:
-        return default
-    text = str(given)
-    if text.isdecimal() and int(text) in allowed:
-        return int(text)
-    raise Refused(
-        EXIT_USAGE, f"--{name} {text!r}: a number from {allowed[0]} to {allowed[-1]} is needed"
-    )
+def _await_answer(asked: Asked) -> None:
+    endpoint = Endpoint(asked.url, api_key=asked.options.api_key, headers=asked.options.headers)
+    try:
+        fault = endpoint.fault()
+    finally:
+        endpoint.close()
+    if fault:
+        raise Refused(EXIT_UNREACHABLE, f"{public_url(asked.url)} is unreachable: {fault}")
 
 
 def _only_ours(config: pytest.Config) -> None:

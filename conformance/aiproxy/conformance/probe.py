@@ -1,12 +1,28 @@
 """What a check function works with: the endpoint, seeded chance, and words for findings."""
 
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard, TypeVar
 
-from aiproxy.conformance.endpoint import CHAT, Endpoint, Reply
+from aiproxy.conformance.case import Case, Upstreams
+from aiproxy.conformance.endpoint import CHAT, Endpoint
+from aiproxy.conformance.manifest import Target
+from aiproxy.conformance.reply import Reply, x_aiproxy
 from aiproxy.conformance.results import Finding, Status
+from aiproxy.conformance.rig.fleet import Actor, Cast
+
+__all__ = [
+    "Case", "Facts", "NotTestable", "Probe", "declines", "is_count", "refused", "say", "tell",
+    "x_aiproxy",
+]  # fmt: skip
+
+T = TypeVar("T")
+S = TypeVar("S")
+_WORD: Final = "abcdefghijkmnpqrstuvwxyz23456789"
+_MOST_THREADS: Final = 64
 
 
 class NotTestable(Exception):
@@ -27,12 +43,26 @@ class Facts:
     limit_field: str = "max_tokens"
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is behind the target in a run that controls it: this scenario's cast, and the rest.
+
+    ``nonces`` is where nonces come from.
+    """
+
+    cast: Cast
+    default: Actor
+    upstreams: Upstreams
+    nonces: random.Random
+
+
 @dataclass(slots=True)
 class Probe:
     """One scenario's view of the run.
 
     ``chance`` depends on the seed and the scenario's name only, so that one check alone replays
-    what it did within the whole run.
+    what it did within the whole run. ``behind`` is there when the suite controls the upstreams,
+    ``target`` what the target's manifest says.
     """
 
     endpoint: Endpoint
@@ -40,10 +70,69 @@ class Probe:
     chance: random.Random
     asked_model: str | None = None
     limit: int = field(default=16)
+    behind: Behind | None = None
+    target: Target = field(default_factory=Target)
+
+    @property
+    def _behind(self) -> Behind:
+        if self.behind is None:
+            raise NotTestable("needs upstreams that the suite controls")
+        return self.behind
+
+    @property
+    def cast(self) -> Cast:
+        """The fakes of this scenario."""
+        return self._behind.cast
+
+    @property
+    def default(self) -> Actor:
+        """The provider that serves what expresses no preference."""
+        return self._behind.default
+
+    @property
+    def upstreams(self) -> Upstreams:
+        """All fakes of this world."""
+        return self._behind.upstreams
+
+    def case(self) -> Case:
+        """Return a case with a fresh nonce.
+
+        Raises:
+            NotTestable: the suite does not control the upstreams.
+        """
+        behind = self._behind
+        nonce = f"ref-{_word(behind.nonces)}"
+        return Case(
+            nonce, behind.cast, self.endpoint, behind.upstreams, behind.default,
+            self.facts.limit_field,
+        )  # fmt: skip
+
+    def together(self, items: int | Iterable[S], do: Callable[[Any], T]) -> list[T]:
+        """Return ``do`` of each item (or of 0, 1, ... for a number), all called at once.
+
+        Raises:
+            Exception: the first one that a call raised, once all have ended.
+        """
+        given = list(range(items)) if isinstance(items, int) else list(items)
+        with ThreadPoolExecutor(max(1, min(len(given), _MOST_THREADS))) as pool:
+            return list(pool.map(do, given))
+
+    def poll(
+        self, holds: Callable[[], bool], until_s: float, every_s: float = 0.1, times: int = 1
+    ) -> bool:
+        """Return whether ``holds`` was true ``times`` times in a row before ``until_s`` seconds."""
+        deadline, row = time.monotonic() + until_s, 0
+        while True:
+            row = row + 1 if holds() else 0
+            if row >= times:
+                return True
+            if time.monotonic() + every_s > deadline:
+                return False
+            time.sleep(every_s)
 
     def word(self) -> str:
         """Return a random word of twelve letters and digits."""
-        return "".join(self.chance.choices("abcdefghijkmnpqrstuvwxyz23456789", k=12))
+        return _word(self.chance)
 
     def body(self, **fields: Any) -> dict[str, Any]:
         """Return a small correct chat request with ``fields`` on top; every one is different.
@@ -58,7 +147,8 @@ class Probe:
 
     def request(self, model: str, limit_field: str) -> dict[str, Any]:
         """Return a small correct chat request for ``model``."""
-        question = f"Reference {self.word()}. Say ok."
+        word = _word(self.behind.nonces if self.behind else self.chance)
+        question = f"Reference ref-{word}. Say ok."
         return {
             "model": model,
             "messages": [{"role": "user", "content": question}],
@@ -68,6 +158,10 @@ class Probe:
     def chat(self, headers: Mapping[str, str] | None = None, **fields: Any) -> Reply:
         """Send that request; see ``body``."""
         return self.endpoint.post(CHAT, self.body(**fields), headers=headers)
+
+
+def _word(chance: random.Random) -> str:
+    return "".join(chance.choices(_WORD, k=12))
 
 
 def tell(

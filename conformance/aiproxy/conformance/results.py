@@ -38,6 +38,12 @@ _WORST_FIRST: Final = (
     Status.NOT_RUN,
 )
 
+# What kept a requirement from being looked at: something it builds on does not hold; the target
+# or its surroundings could not be set up; our own fault. Empty: the target itself.
+DEPENDENCY: Final = "dependency"
+SETUP: Final = "setup"
+HARNESS: Final = "harness"
+
 RED: Final = frozenset({Status.FAIL, Status.NOT_TESTABLE, Status.UNREACHABLE, Status.HARNESS_ERROR})
 
 
@@ -52,7 +58,8 @@ class Finding:
 
     ``fact`` says what ought to be so; ``expected`` and ``found`` are filled when it is not.
     ``exchange`` names the recorded request that shows it. ``blocks`` means that checks which
-    build on this one can say nothing now.
+    build on this one can say nothing now. ``cause`` is ``DEPENDENCY``, ``SETUP`` or ``HARNESS``
+    where something else than the requirement itself stands in the way.
     """
 
     check: str
@@ -62,6 +69,7 @@ class Finding:
     found: str = ""
     exchange: str = ""
     blocks: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class Result:
 
     ``scored`` results decide the level. ``reason`` is one line for people: the deciding finding,
     or why there is none. ``derived_from`` names the checks a derived result merely repeats.
+    ``world`` is the configuration of the target it was found in.
     """
 
     check: str
@@ -84,6 +93,15 @@ class Result:
     derived_from: tuple[str, ...] = ()
     requests: int = 0
     seconds: float = 0.0
+    world: str = ""
+
+    @property
+    def cause(self) -> str:
+        """What kept the requirement from being looked at; empty when the target itself is told."""
+        if self.status is Status.HARNESS_ERROR:
+            return HARNESS
+        deciding = (finding for finding in self.findings if finding.status is self.status)
+        return next((finding.cause for finding in deciding if finding.cause), "")
 
     @property
     def blocks(self) -> bool:

@@ -1,234 +1,257 @@
 """One run: the checks in order, their dependencies, and what becomes of a target that breaks."""
 
 import random
-import secrets
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
-from functools import cached_property
-from importlib import metadata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from aiproxy.conformance.checks import Check, Scenario, catalogue
-from aiproxy.conformance.grading import Grade, grade
+from aiproxy.conformance.checks import Check, Scenario
+from aiproxy.conformance.options import Options, fresh_seed
+from aiproxy.conformance.planning import UnknownCheck, chosen, home, plan, with_needed, world_of
 from aiproxy.conformance.redaction import Redactor, public_url
-from aiproxy.conformance.results import RED, Finding, Result, Status, settle
-from aiproxy.conformance.scoring import derived, may_fail, not_observed, rows, scored
+from aiproxy.conformance.report import Report, WorldRun, cleaned
+from aiproxy.conformance.results import DEPENDENCY, SETUP, Finding, Result, Status, settle
+from aiproxy.conformance.scoring import derived, may_fail, not_observed, scored
 
 if TYPE_CHECKING:
     from aiproxy.conformance.endpoint import Exchange
+    from aiproxy.conformance.staging import Stage
 
-MODE: Final = "observe"
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
-_MOST_SEED: Final = 1 << 32
-
-
-class UnknownCheck(ValueError):
-    """A check id was asked for that this suite does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run. ``checks`` limits the run to these ids and what they depend on.
-
-    ``budget`` bounds the requests of the run, ``timeout_s`` each of them, ``limit_s`` all together.
-    """
-
-    level: int = 1
-    seed: int | None = None
-    api_key: str | None = field(default=None, repr=False)
-    model: str | None = None
-    checks: tuple[str, ...] = ()
-    budget: int = 200
-    timeout_s: float = 30.0
-    limit_s: float = 600.0
-    command: str = ""
-
-
-def fresh_seed() -> int:
-    """Return a seed nobody has chosen."""
-    return secrets.randbelow(_MOST_SEED)
-
-
-def suite_version() -> str:
-    """Return the version of the installed suite."""
-    try:
-        return metadata.version("aiproxy")
-    except metadata.PackageNotFoundError:
-        return "0"
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything a run found. ``unreachable`` holds the reason when there was nothing to grade."""
-
-    target: str
-    seed: int
-    asked: int
-    results: tuple[Result, ...]
-    exchanges: tuple["Exchange", ...]
-    started: str
-    seconds: float
-    budget: int
-    command: str = ""
-    partial: bool = False
-    unreachable: str = ""
-    mode: str = MODE
-
-    @cached_property
-    def grade(self) -> Grade:
-        """The level these results add up to."""
-        return grade(self.results, scored())
-
-    @property
-    def red(self) -> tuple[Result, ...]:
-        """The results that are somebody's to mend."""
-        return tuple(r for r in self.results if r.status in RED and not r.derived_from)
-
-    @property
-    def exit_code(self) -> int:
-        """0 the level asked for is proven and nothing is red, 1 not so, 3 unreachable.
-
-        A run of chosen checks only grades nothing, so only their own outcome counts.
-        """
-        if self.unreachable:
-            return EXIT_UNREACHABLE
-        if self.red or not (self.partial or self.grade.level >= self.asked):
-            return EXIT_FAILED
-        return EXIT_OK
+__all__ = ["Options", "Session", "UnknownCheck", "assemble", "chosen", "fresh_seed", "run"]
 
 
 class Session:
-    """The state of a run. ``result_of`` runs what is needed for one check, each scenario once."""
+    """The state of a run. ``result_of`` runs what is needed for one check, each scenario once.
+
+    ``dead`` says why there is nothing to grade, if so.
+    """
 
     def __init__(self, target: str, options: Options, *, prefix: str = "") -> None:
-        """Open a session.
+        """Open a session; ``target`` is empty when the run starts the target itself.
 
         Raises:
             UnusableUrl: the target is not a URL. UnknownCheck: no such check id.
+            ValueError: no such form of configuration.
         """
-        from aiproxy.conformance.endpoint import Endpoint
-        from aiproxy.conformance.probe import Facts
+        from aiproxy.conformance.worlds import Worlds
 
         self.seed = fresh_seed() if options.seed is None else options.seed
         self.options = options
+        self.mode = options.resolved_mode
         self.asked = chosen(options)
-        self.endpoint: Endpoint = Endpoint(
-            target,
-            api_key=options.api_key,
-            budget=options.budget,
-            timeout_s=options.timeout_s,
-            limit_s=options.limit_s,
-            prefix=prefix,
-        )
-        self.facts: Facts = Facts()
         self.results: dict[str, Result] = {}
         self.started = datetime.now(UTC)
         self._begun = time.monotonic()
-        self._homes = {row.id: scenario for scenario in catalogue() for row in scenario.checks}
-        self._redact = Redactor((options.api_key,) if options.api_key else ())
+        self._plan = plan(self.asked, self.mode)
+        self._worlds = Worlds(target, options, self.seed, self._plan, prefix)
+        self._redact = Redactor(options.secrets)
+        self.expect(row.id for row in self.asked)
+
+    @property
+    def dead(self) -> str:
+        """Why nothing can be graded: the first world could not be set up."""
+        return self._worlds.dead
+
+    @property
+    def url(self) -> str:
+        """The URL of the target, in its first world when there are several."""
+        return self._worlds.url
+
+    @property
+    def exchanges(self) -> tuple["Exchange", ...]:
+        """All requests so far with both their sides, in the order of their worlds."""
+        return self._worlds.exchanges()
+
+    @property
+    def world_runs(self) -> tuple[WorldRun, ...]:
+        """What became of each world so far."""
+        return self._worlds.runs()
+
+    def expect(self, checks: Iterable[str]) -> None:
+        """Say which checks will be asked for, so that their worlds can be started ahead."""
+        self._worlds.expected = [world_of(home()[name], self.mode).name for name in checks]
+
+    def close(self) -> None:
+        """Stop the target, the fakes and what runs in the background."""
+        self._worlds.close()
 
     def result_of(self, check_id: str) -> Result:
         """Return the result of ``check_id``, running its scenario when it has not run yet."""
         if check_id not in self.results:
-            self._run(self._homes[check_id])
+            self._run(home()[check_id])
         return self.results[check_id]
 
-    def report(self, *, unreachable: str = "") -> Report:
+    def report(self) -> Report:
         """Return the report of what was asked for; unasked dependencies stay out of it."""
         asked = {row.id for row in self.asked}
         measured = {name: result for name, result in self.results.items() if name in asked}
         return assemble(
-            self.endpoint.url,
-            self.options,
-            self.seed,
+            self._worlds.url,
+            replace(self.options, seed=self.seed),
             measured,
-            tuple(self.endpoint.exchanges),
+            self.exchanges,
             self.started,
             time.monotonic() - self._begun,
-            unreachable,
+            self.dead,
+            self.world_runs,
         )
 
     def _run(self, scenario: Scenario) -> None:
-        spent, begun = self.endpoint.spent, time.monotonic()
+        """Run ``scenario`` after what it needs; what other worlds lend is run there at once."""
+        for needed in with_needed((scenario,)):
+            if self._done(needed):
+                continue
+            world = world_of(needed, self.mode).name
+            if world != world_of(scenario, self.mode).name:
+                for lent in self._plan.lent.get(world, (needed,)):
+                    if not self._done(lent):
+                        self._look(lent)
+            if not self._done(needed):
+                self._look(needed)
+
+    def _done(self, scenario: Scenario) -> bool:
+        return all(row.id in self.results for row in scenario.checks)
+
+    def _look(self, scenario: Scenario) -> None:
+        begun = time.monotonic()
+        world = world_of(scenario, self.mode).name
+        spent = self._worlds.allowance.spent
         findings = self._findings(scenario)
-        took, requests = time.monotonic() - begun, self.endpoint.spent - spent
+        took, requests = time.monotonic() - begun, self._worlds.allowance.spent - spent
+        self._worlds.count(world, requests, took)
         for row in scenario.checks:
             own = tuple(finding for finding in findings if finding.check == row.id)
-            self.results[row.id] = _result(row, own, requests, round(took, 4))
+            self.results[row.id] = _result(row, own, requests, round(took, 4), world, self.mode)
 
     def _findings(self, scenario: Scenario) -> list[Finding]:
+        lacking = [row for row in scenario.checks if self._lacks(row)]
+        found = [_unsupported(row) for row in lacking]
+        if len(lacking) == len(scenario.checks):
+            return found
+        for needed in scenario.depends_on:
+            before = self.results[needed]
+            if before.blocks:
+                reason = f"{needed} is {before.status}"
+                return found + _rest(scenario, found, Status.NOT_TESTABLE, reason, DEPENDENCY)
+        from aiproxy.conformance.rig.guard import HarnessFault
+        from aiproxy.conformance.staging import NotStaged
+
+        try:
+            stage = self._worlds.enter(world_of(scenario, self.mode))
+        except NotStaged as fault:
+            status = Status.NOT_RUN if fault.missing else Status.NOT_TESTABLE
+            reason = self._redact.text(f"{self._where(scenario)}: {fault}")
+            return found + _rest(scenario, found, status, reason, SETUP)
+        except HarnessFault as ours:
+            reason = self._redact.text(str(ours))
+            return found + _rest(scenario, found, Status.HARNESS_ERROR, reason)
+        return self._looked(scenario, stage, found)
+
+    def _looked(self, scenario: Scenario, stage: "Stage", known: list[Finding]) -> list[Finding]:
+        """Return ``known`` and what the scenario found; only its own fault is a harness error."""
+        from aiproxy.conformance.bothsides import fill_in
         from aiproxy.conformance.endpoint import BudgetSpent, Throttled
         from aiproxy.conformance.probe import NotTestable, Probe
         from aiproxy.conformance.transport import Unanswered
 
-        for needed in scenario.depends_on:
-            before = self.result_of(needed)
-            if before.blocks:
-                reason = f"{needed} is {before.status}"
-                return [Finding(row.id, Status.NOT_TESTABLE, reason) for row in scenario.checks]
+        found, lacking = list(known), {finding.check for finding in known}
+        if stage.gone:
+            return found + _rest(scenario, found, Status.UNREACHABLE, stage.gone)
         probe = Probe(
-            self.endpoint,
-            self.facts,
+            stage.endpoint,
+            stage.facts,
             random.Random(f"{self.seed}:{scenario.name}"),  # noqa: S311 (not for secrets)
-            self.options.model,
+            stage.asked_model or self.options.model,
+            behind=stage.behind(scenario, self.seed),
+            target=self.options.target,
         )
-        found: list[Finding] = []
+        before = len(stage.endpoint.exchanges)
         try:
             for finding in scenario.look(probe):
-                found.append(self._clean(finding))
+                if finding.check not in lacking:
+                    found.append(self._clean(finding))
         except NotTestable as missing:
-            found += _rest(scenario, found, Status.NOT_TESTABLE, str(missing))
+            found += _rest(scenario, found, Status.NOT_TESTABLE, str(missing), SETUP)
         except BudgetSpent as spent:
             found += _rest(scenario, found, Status.NOT_RUN, str(spent))
         except Throttled as limited:
             found += _rest(scenario, found, Status.INCONCLUSIVE, str(limited))
         except Unanswered as silence:
-            found += self._blame(scenario, found, silence.reason)
+            found += self._blame(scenario, stage, found, silence.reason)
         except Exception as bug:  # noqa: BLE001 a fault of ours must never look like the target's
             reason = f"the check itself broke: {type(bug).__name__}: {bug}"
             found += _rest(scenario, found, Status.HARNESS_ERROR, self._redact.text(reason))
+        if stage.upstreams is not None:
+            fill_in(stage.endpoint, before, stage.upstreams.attempts)
         return found
 
-    def _blame(self, scenario: Scenario, found: list[Finding], reason: str) -> list[Finding]:
+    def _blame(
+        self, scenario: Scenario, stage: "Stage", found: list[Finding], reason: str
+    ) -> list[Finding]:
         """Tell a request that was not answered from a target that is gone."""
-        from aiproxy.conformance.endpoint import BudgetSpent, Throttled
+        from aiproxy.conformance.endpoint import BudgetSpent
 
         try:
-            gone = self.endpoint.fault()
-        except (BudgetSpent, Throttled):
+            gone = stage.endpoint.fault()
+        except BudgetSpent:
             gone = ""
         if gone:
-            return _rest(scenario, found, Status.UNREACHABLE, gone)
-        silent = list(_rest(scenario, found, Status.NOT_TESTABLE, "an earlier step got no answer"))
+            stage.gone = self._redact.text(stage.end())
+            return _rest(scenario, found, Status.UNREACHABLE, stage.gone or gone)
+        reason_then = "an earlier step got no answer"
+        silent = _rest(scenario, found, Status.NOT_TESTABLE, reason_then, DEPENDENCY)
         if silent:
             silent[0] = Finding(
                 silent[0].check, Status.FAIL, "an answer", "one", reason, blocks=True
             )
         return silent
 
+    def _lacks(self, row: Check) -> bool:
+        return bool(row.feature) and self.options.target.features.get(row.feature) is False
+
+    def _where(self, scenario: Scenario) -> str:
+        name = world_of(scenario, self.mode).name
+        if self.options.worlds:
+            return f"world {name}"
+        return f"the target did not start in world {name}" if name else "the target did not start"
+
     def _clean(self, finding: Finding) -> Finding:
         return replace(finding, found=self._redact.text(finding.found))
 
 
-def _rest(scenario: Scenario, found: list[Finding], status: Status, reason: str) -> list[Finding]:
+def _unsupported(row: Check) -> Finding:
+    reason = f"the target's manifest says that it lacks {row.feature}"
+    return Finding(row.id, Status.UNSUPPORTED, reason)
+
+
+def _rest(
+    scenario: Scenario, found: list[Finding], status: Status, reason: str, cause: str = ""
+) -> list[Finding]:
     """Return one finding for each check of ``scenario`` that has none yet."""
     spoken = {finding.check for finding in found}
     return [
-        Finding(row.id, status, reason, blocks=True)
+        Finding(row.id, status, reason, blocks=True, cause=cause)
         for row in scenario.checks
         if row.id not in spoken
     ]
 
 
-def _result(row: Check, findings: tuple[Finding, ...], requests: int, seconds: float) -> Result:
+def _result(
+    row: Check,
+    findings: tuple[Finding, ...],
+    requests: int,
+    seconds: float,
+    world: str,
+    mode: str,
+) -> Result:
     if not may_fail(row):
         findings = tuple(_softened(finding) for finding in findings)
     status, reason = settle(findings)
     return Result(
         row.id, row.level, row.keyword, row.title, row.clause, status,
-        row.id in scored().get(row.level, ()), reason, findings, (), requests, seconds,
+        row.id in scored(mode).get(row.level, ()), reason, findings, (), requests, seconds, world,
     )  # fmt: skip
 
 
@@ -239,55 +262,48 @@ def _softened(finding: Finding) -> Finding:
     return finding
 
 
-def chosen(options: Options) -> tuple[Check, ...]:
-    """Return the checks that ``options`` ask for, in the order they run.
-
-    Raises:
-        UnknownCheck: an id is not among the suite's; the message names close ones.
-    """
-    if not options.checks:
-        return rows(options.level)
-    every = {row.id: row for scenario in catalogue() for row in scenario.checks}
-    for name in options.checks:
-        if name not in every:
-            close = get_close_matches(name, every, 3)
-            hint = f"; did you mean {', '.join(close)}?" if close else ""
-            raise UnknownCheck(f"no check {name!r} in mode {MODE}{hint}")
-    return tuple(row for name, row in every.items() if name in options.checks)
-
-
 def assemble(
     target: str,
     options: Options,
-    seed: int,
     measured: dict[str, Result],
     exchanges: tuple["Exchange", ...],
     started: datetime,
     seconds: float,
     unreachable: str = "",
+    worlds: tuple[WorldRun, ...] = (),
 ) -> Report:
     """Return the report of ``measured``, with the derived and the unobserved results added."""
+    from aiproxy.conformance.baseline import Baseline
+
     partial = bool(options.checks)
     results = [*measured.values()]
+    mode = options.resolved_mode
     if not unreachable and not partial:
-        results += [*derived(measured), *not_observed(options.level)]
-    return Report(
+        results += [*derived(measured), *not_observed(options.level, mode)]
+    report = Report(
         public_url(target),
-        seed,
+        options.seed or 0,
         options.level,
         tuple(results),
         exchanges,
         started.isoformat(timespec="seconds"),
         round(seconds, 3),
-        options.budget,
-        Redactor((options.api_key,) if options.api_key else ()).text(options.command),
+        options.most_requests,
+        options.command,
         partial,
         unreachable,
+        mode,
+        worlds,
+        options.target,
+        Baseline(options.baseline, options.expected) if options.baseline else None,
+        options.profile,
+        options.limit_s,
     )
+    return cleaned(report, Redactor(options.secrets))
 
 
 def run(url: str, options: Options | None = None) -> Report:
-    """Grade the endpoint at ``url`` and return what was found.
+    """Grade the endpoint at ``url``, or the one that ``options`` start, and say what was found.
 
     Raises:
         UnusableUrl: ``url`` is not an http or https URL. UnknownCheck: no such check id.
@@ -295,10 +311,10 @@ def run(url: str, options: Options | None = None) -> Report:
     """
     session = Session(url, options or Options())
     try:
-        unreachable = session.endpoint.fault()
-        if not unreachable:
-            for row in session.asked:
-                session.result_of(row.id)
-        return session.report(unreachable=unreachable)
+        for row in session.asked:
+            session.result_of(row.id)
+            if session.dead:
+                break
+        return session.report()
     finally:
-        session.endpoint.close()
+        session.close()

@@ -8,16 +8,19 @@ deadline hold for the whole exchange and not just for the silence between two re
 import asyncio
 import threading
 import zlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from aiproxy.conformance.sse import EventReader
+
 T = TypeVar("T")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _CONNECT_S: Final = 5.0
+_TICK_S: Final = 0.001  # what arrives closer together counts as one arrival
 
 
 class Unanswered(Exception):
@@ -33,6 +36,9 @@ class Answer:
     """A received answer: names in lower case, body decoded from any content coding.
 
     ``incomplete`` says why the body ends early (deadline, size, broken transfer), else it is empty.
+    Times are seconds since the request was sent: ``head_at`` of the answer's head, ``arrivals`` of
+    the body, as pairs of a time and how many bytes were there by then. ``left`` means that we
+    closed the connection before the end, as asked; a status of 0 then means before any answer.
     """
 
     status: int
@@ -42,14 +48,37 @@ class Answer:
     seconds: float = 0.0
     http_version: str = "HTTP/1.1"
     reason: str = field(default="", compare=False)
+    head_at: float = 0.0
+    arrivals: tuple[tuple[float, int], ...] = field(default=(), repr=False)
+    left: bool = False
+
+    def pieces(self) -> Iterator[tuple[float, bytes]]:
+        """Yield the body in the pieces it came in, each with its time of arrival."""
+        begin = 0
+        for at, end in self.arrivals:
+            yield at, self.body[begin:end]
+            begin = end
+        if begin < len(self.body):
+            yield self.seconds, self.body[begin:]
 
     def header(self, name: str) -> str | None:
         """Return the first field ``name`` (lower case), or nothing."""
         return next((value for key, value in self.headers if key == name), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """When to close the connection early: after so many events with data, or so many seconds."""
+
+    after_events: int | None = None
+    after_s: float | None = None
+
+
+STAYING: Final = Leaving()
+
+
 class Transport:
-    """Sends requests, one at a time, each within ``timeout_s`` and ``most_bytes``."""
+    """Sends requests from any thread, each within ``timeout_s`` and ``most_bytes``."""
 
     def __init__(self, url: str, *, timeout_s: float, most_bytes: int) -> None:
         self._timeout_s, self._most_bytes = timeout_s, most_bytes
@@ -75,13 +104,16 @@ class Transport:
         content: bytes | None,
         *,
         chunked: bool = False,
+        leaving: Leaving = STAYING,
     ) -> Answer:
-        """Return the answer to one request.
+        """Return the answer to one request, as much of it as came before ``leaving``.
 
         Raises:
             Unanswered: no response head arrived.
         """
-        return self._wait(self._exchange(method, url, headers, content, chunked))
+        body: Any = _pieces(content or b"") if chunked else content
+        request = self._client.build_request(method, url, headers=list(headers), content=body)
+        return self._wait(self._exchange(request, leaving))
 
     def close(self) -> None:
         """Close the client and its thread; further calls are harmless."""
@@ -95,33 +127,25 @@ class Transport:
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: tuple[tuple[str, str], ...],
-        content: bytes | None,
-        chunked: bool,
-    ) -> Answer:
-        body: Any = _pieces(content or b"") if chunked else content
-        started = self._loop.time()
-        received, incomplete = bytearray(), ""
+    async def _exchange(self, request: httpx.Request, leaving: Leaving) -> Answer:
+        limit_s = min(self._timeout_s, leaving.after_s or self._timeout_s)
+        taken = _Taken(self._most_bytes, leaving.after_events, self._loop.time())
         response: httpx.Response | None = None
+        incomplete, left, head_at = "", False, 0.0
         try:
-            async with asyncio.timeout(self._timeout_s):
-                request = self._client.build_request(
-                    method, url, headers=list(headers), content=body
-                )
+            async with asyncio.timeout(limit_s):
                 response = await self._client.send(request, stream=True)
+                head_at = self._loop.time() - taken.started
                 async for piece in response.aiter_raw():
-                    received += piece
-                    if len(received) > self._most_bytes:
-                        incomplete = f"more than {self._most_bytes} bytes"
+                    if taken.enough(piece, self._loop.time()):
+                        left = not taken.fault
                         break
+                incomplete = taken.fault
         except (TimeoutError, httpx.TimeoutException) as cut:
-            if response is None:
+            left = limit_s < self._timeout_s
+            if response is None and not left:
                 raise Unanswered(*_no_answer(cut, self._timeout_s)) from None
-            incomplete = f"not finished after {self._timeout_s:g} s"
+            incomplete = "" if left else f"not finished after {self._timeout_s:g} s"
         except httpx.TransportError as broken:
             if response is None:
                 raise Unanswered(*_no_answer(broken, self._timeout_s)) from None
@@ -129,18 +153,47 @@ class Transport:
         finally:
             if response is not None:
                 await response.aclose()
-        assert response is not None
-        plain, fault = _decoded(
-            bytes(received), response.headers.get("content-encoding", ""), self._most_bytes
-        )
+        seconds = self._loop.time() - taken.started
+        if response is None:
+            return Answer(0, (), b"", seconds=seconds, left=True)
+        coding = response.headers.get("content-encoding", "")
+        plain, fault = _decoded(bytes(taken.body), coding, self._most_bytes)
         return Answer(
             response.status_code,
             tuple((key.lower(), value) for key, value in response.headers.multi_items()),
             plain,
             incomplete or fault,
-            self._loop.time() - started,
+            seconds,
             response.http_version,
+            head_at=head_at,
+            arrivals=tuple(taken.arrivals) if len(plain) == len(taken.body) else (),
+            left=left,
         )
+
+
+class _Taken:
+    """The body received so far."""
+
+    def __init__(self, most_bytes: int, events: int | None, started: float) -> None:
+        self.body, self.arrivals, self.fault = bytearray(), list[tuple[float, int]](), ""
+        self.started = started
+        self._most_bytes, self._events, self._reader = most_bytes, events, EventReader()
+
+    def enough(self, piece: bytes, now: float) -> bool:
+        """Take ``piece``; say whether to close the connection now."""
+        self.body += piece
+        at = now - self.started
+        if self.arrivals and at - self.arrivals[-1][0] < _TICK_S:
+            self.arrivals[-1] = (self.arrivals[-1][0], len(self.body))
+        else:
+            self.arrivals.append((at, len(self.body)))
+        if len(self.body) > self._most_bytes:
+            self.fault = f"more than {self._most_bytes} bytes"
+            return True
+        if self._events is None:
+            return False
+        self._events -= sum(1 for _ in self._reader.feed(piece))
+        return self._events <= 0
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

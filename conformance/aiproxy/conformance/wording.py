@@ -1,12 +1,16 @@
 """A report in words: what a person wants to know, in the order they want to know it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
 
-from aiproxy.conformance.grading import Step
-from aiproxy.conformance.results import Result, Status
-from aiproxy.conformance.running import Report, suite_version
+from aiproxy.conformance.grading import NOT_MEASURED, PROVEN, Step
+from aiproxy.conformance.report import Report, suite_version
+from aiproxy.conformance.results import DEPENDENCY, SETUP, Result, Status
+from aiproxy.conformance.scoring import OBSERVE
 
-_WIDTH = 200
+_WIDTH: Final = 200
+_MOST_OF_A_STATUS: Final = 20
 
 
 def verdict(report: Report) -> str:
@@ -17,40 +21,77 @@ def verdict(report: Report) -> str:
         red = len(report.red)
         return f"{red} of {_several(len(report.results), 'chosen check')} red; that is no grade"
     grade = report.grade
-    warned = f", {_several(grade.warnings, 'warning')}" if grade.warnings else ""
-    if 0 < grade.level < report.asked:
-        return f"level {grade.level} proven{warned}; level {report.asked} was asked for and is not"
-    if grade.level:
-        return f"level {grade.level} proven{warned}"
-    state = grade.steps[0].state
-    return f"no level proven: level 1 is {state} ({_listed(grade.steps[0].blocking)}){warned}"
+    told = [f"level {grade.level} proven" if grade.level else "no level proven"]
+    if grade.warnings:
+        told[0] += f", {_several(grade.warnings, 'warning')}"
+    following = [step for step in grade.steps if step.level > grade.level]
+    measured = [step for step in following if step.state != NOT_MEASURED]
+    for step in measured:
+        why = f" ({_listed(step.blocking)})" if step is measured[0] and step.blocking else ""
+        told.append(f"level {step.level} {step.state}{why}")
+    told += _unmeasured(report)
+    if grade.level < report.asked and following[0].state == NOT_MEASURED and grade.level:
+        told.append(f"level {report.asked} was asked for and is not")
+    return "; ".join(told)
+
+
+def _unmeasured(report: Report) -> list[str]:
+    levels = [s.level for s in report.grade.steps if s.state == NOT_MEASURED]
+    return [f"{_span(levels)} not measured"] if levels else []
+
+
+def _span(levels: Sequence[int]) -> str:
+    if len(levels) == 1:
+        return f"level {levels[0]}"
+    if len(levels) == levels[-1] - levels[0] + 1:
+        return f"levels {levels[0]}-{levels[-1]}"
+    return f"levels {', '.join(map(str, levels))}"
 
 
 def step_lines(report: Report) -> Iterator[str]:
     """Yield a line for each measured level and one for those that were not."""
-    unmeasured = []
-    for step in report.grade.steps:
-        if step.state == "not-measured":
-            unmeasured.append(step.level)
-        else:
-            yield _step_line(step)
-    refuted = sorted({r.level for r in report.red if r.level in unmeasured})
-    if unmeasured and not report.partial:
-        span = f"level {unmeasured[0]}"
-        if len(unmeasured) > 1:
-            span = f"levels {unmeasured[0]}-{unmeasured[-1]}"
-        yield f"{span}: not measured; mode {report.mode} has no control of the upstreams"
-    for level in refuted:
-        yield f"level {level}: refuted by {_listed([r.check for r in report.red if r.level == level])}"
+    for measured, group in groupby(report.grade.steps, lambda step: step.state != NOT_MEASURED):
+        if measured:
+            yield from (_step_line(report, step) for step in group)
+        elif not report.partial:
+            levels = [step.level for step in group]
+            yield f"{_span(levels)}: not measured; {_why_not(report, levels[0])}"
 
 
-def _several(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _why_not(report: Report, level: int) -> str:
+    if report.mode == OBSERVE:
+        return f"mode {OBSERVE} has no control of the upstreams"
+    return "no check of it was run" if level <= report.asked else "not asked for"
 
 
-def _step_line(step: Step) -> str:
+def profile_line(report: Report) -> str:
+    """Return the profiles beside the level in one line."""
+    told = []
+    for profile in report.profiles:
+        count = f" ({profile.held} of {profile.scored})" if profile.state != NOT_MEASURED else ""
+        told.append(f"{profile.name} {profile.state.replace('-', ' ')}{count}")
+    return f"profiles: {', '.join(told)}"
+
+
+def baseline_lines(report: Report) -> Iterator[str]:
+    """Yield what the baseline makes of the run; nothing without one."""
+    if report.baseline is None:
+        return
+    compared = report.compared
+    yield f"baseline {report.baseline.file}: {len(compared.known)} failed as expected"
+    if compared.unexpected:
+        yield f"  not expected: {_listed(compared.unexpected)}"
+    if compared.stale:
+        yield f"  expected to fail, and holds (remove it): {_listed(compared.stale)}"
+
+
+def _step_line(report: Report, step: Step) -> str:
+    if report.mode == OBSERVE and step.level > 1:
+        return f"level {step.level}: refuted by {_listed(step.blocking)}"
     line = f"level {step.level}: {step.state}, {step.held} of {step.scored} scored checks hold"
-    return f"{line}; in the way: {_listed(step.blocking)}" if step.blocking else line
+    if step.blocking:
+        return f"{line}; in the way: {_listed(step.blocking)}"
+    return line if step.state == PROVEN else f"{line}; level {report.grade.level + 1} comes first"
 
 
 def summary(report: Report, again: str, *, verbose: bool = False) -> Iterator[str]:
@@ -58,44 +99,87 @@ def summary(report: Report, again: str, *, verbose: bool = False) -> Iterator[st
 
     ``again`` is the command that repeats one check, with ``{check}`` where its id goes.
     """
-    yield (
-        f"AIProxy conformance {suite_version()}  {report.target}  "
-        f"mode: {report.mode}  seed: {report.seed}"
-    )
+    yield f"AIProxy conformance {suite_version()}  {report.target}"
+    yield f"mode: {report.mode}  seed: {report.seed}{_worlds(report)}"
     yield ""
+    for world in report.worlds:
+        if world.fault:
+            yield f"SETUP         world {world.name}: {_cut(world.fault)}"
     for status in (s for s in Status if s not in (Status.PASS, Status.NOT_RUN)):
-        for result in report.results:
-            if result.status is status and not result.derived_from:
-                yield from _told(result)
+        yield from _of_status(report, status, verbose)
     if verbose:
         yield from _bytes(report)
-    first = next(iter(report.red), None)
-    if first is not None:
+    news = report.compared.unexpected
+    if news:
         yield ""
-        command = again.replace("{check}", first.check)
-        yield f"again, with the bytes of both sides: {command}"
+        first = next((name for name in report.grade.blocking if name in news), news[0])
+        yield f"again, with the bytes of both sides: {again.replace('{check}', first)}"
     yield ""
     if not report.partial:
         yield from step_lines(report)
+        yield profile_line(report)
+    yield from baseline_lines(report)
     yield (
         f"{_counted(report)}; {len(report.exchanges)} of at most {report.budget} requests "
-        f"in {report.seconds:.1f} s"
+        f"in {report.seconds:.1f} of at most {report.limit_s:g} s"
     )
     yield f"RESULT: {verdict(report)}"
 
 
-def _told(result: Result) -> Iterator[str]:
+def _worlds(report: Report) -> str:
+    names = [world.name for world in report.worlds]
+    return f"  worlds: {_listed(names)}" if names else ""
+
+
+def _of_status(report: Report, status: Status, verbose: bool) -> Iterator[str]:
+    own = [r for r in report.results if r.status is status and not r.derived_from]
+    own.sort(key=lambda result: result.level)
+    behind = {} if verbose else _behind(own)
+    shown = [result for result in own if result.reason not in behind]
+    most = len(shown) if verbose else _MOST_OF_A_STATUS
+    for result in shown[:most]:
+        yield from _told(result, known=result.check in report.compared.known)
+    if len(shown) > most:
+        yield f"{status.upper():<13} and {len(shown) - most} more; the report files have them all"
+    faults = [world.fault for world in report.worlds if world.fault]
+    for reason, names in behind.items():
+        told = any(fault in reason for fault in faults)  # in full above, beside its world
+        yield f"{status.upper():<13} {_listed(names)}"
+        yield f"{'':<13} {reason.partition(': ')[0] if told else _cut(reason)}"
+
+
+def _behind(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Return the checks that one and the same thing kept from being looked at, by its reason."""
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        if result.cause in (DEPENDENCY, SETUP):
+            reasons.setdefault(result.reason, []).append(result.check)
+    return reasons
+
+
+def _told(result: Result, *, known: bool) -> Iterator[str]:
     yield f"{result.status.upper():<13} {result.check:<15} {result.title}"
-    reason = result.reason if len(result.reason) <= _WIDTH else f"{result.reason[:_WIDTH]}…"
+    reason = _cut(result.reason)
+    if known:
+        reason = f"(expected by the baseline) {reason}"
+    if result.status is Status.HARNESS_ERROR:
+        reason += " (a fault of the suite, not of the target)"
     if reason:
         yield f"{'':<13} {reason}"
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
+
+
 def _bytes(report: Report) -> Iterator[str]:
     for exchange in report.exchanges:
-        yield f"--- exchange {exchange.label} ---"
+        yield f"--- exchange {exchange.label}: the client and the target ---"
         yield from (f"> {line}" for line in exchange.request.splitlines())
         yield from (f"< {line}" for line in exchange.response.splitlines())
+        for number, seen in enumerate(exchange.upstream, 1):
+            yield f"--- exchange {exchange.label}: behind the target, {number} ---"
+            yield from (f"| {line}" for line in seen.splitlines())
 
 
 def _counted(report: Report) -> str:
@@ -107,6 +191,10 @@ def _counted(report: Report) -> str:
     return ", ".join(told) or "nothing ran"
 
 
-def _listed(ids: "tuple[str, ...] | list[str]") -> str:
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _listed(ids: Sequence[str]) -> str:
     shown = ", ".join(ids[:4])
     return f"{shown} and {len(ids) - 4} more" if len(ids) > 4 else shown

@@ -70,7 +70,7 @@ def response_headers(decision: Decision, settings: Settings) -> list[tuple[str, 
     room = settings.response_total_bytes - sum(len(n) + len(v) + 4 for n, v in found)
     fields = _json_fields(decision)
     fitted, whole = _fit_all(fields, settings.response_field_bytes, room)
-    if not whole:
+    if not whole or decision.plan.eligible > len(decision.plan.ranked):
         decision.truncated = True
         # a list cannot carry the mark itself: the first field carries it for all
         name, selection = fields[0]

@@ -22,7 +22,8 @@ def read(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answer) -> d
     """The document of an answer that holds one.
 
     Raises:
-        Rejection: an error status, a 200 with an error inside, or no answer at all.
+        Rejection: an error status, a 200 with an error inside, or no answer at all. Tokens that it
+            reports all the same are on the attempt by then (AIP-FAIL-010).
     """
     fault = outcome.of_answer(
         answer,
@@ -30,6 +31,8 @@ def read(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answer) -> d
         from_app=attempt.model.provider.transport == "app",
     )
     if fault is not None:
+        if b'"usage"' in answer.body:
+            _spent(attempt, out, answer.body)
         raise Rejection(fault)
     try:
         body = orjson.loads(answer.body)
@@ -38,10 +41,23 @@ def read(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answer) -> d
     if check_reply(out.dialect, body) is None:
         assert isinstance(body, dict)
         return body
+    _spent(attempt, out, answer.body)
     error = body.get("error") if isinstance(body, Mapping) else None
     if error:
         raise Rejection(outcome.of_error_object(error))
     raise Rejection(Fault("invalid_response", "other", answer.status))
+
+
+def _spent(attempt: Attempt, out: Outgoing, raw: bytes) -> None:
+    """Put the usage that an unusable answer reports, and its price, on the attempt."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return
+    usage = reply_usage(out.dialect, body) if isinstance(body, Mapping) else None
+    if usage is not None:
+        price = attempt.model.price
+        attempt.usage, attempt.cost = usage, None if price is None else price.cost(usage)
 
 
 def reply(

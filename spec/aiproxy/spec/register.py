@@ -1,4 +1,4 @@
-"""The requirement register, the decisions behind it, and what each level scores.
+"""The requirement register and the decisions behind it. What a level scores is in ``freezing``.
 
 The files are YAML for people; reading the register takes a moment, so it happens on first use.
 """
@@ -57,18 +57,12 @@ def requirements() -> tuple[Requirement, ...]:
 @cache
 def resolutions() -> Mapping[str, Mapping[str, Any]]:
     """Return our decisions by id (``T-01``): ``decision``, and ``superseded`` where one was."""
-    return {entry["id"]: entry for entry in _yaml("resolutions.yaml")}
-
-
-@cache
-def levels() -> Mapping[int, tuple[str, ...]]:
-    """Return the ids each compliance level adds to the ones below it, as frozen for this release."""
-    return {int(level): tuple(ids) for level, ids in _yaml("levels.yaml")["levels"].items()}
+    return {entry["id"]: entry for entry in read_yaml("resolutions.yaml")}
 
 
 @cache
 def _rows() -> dict[str, Requirement]:
-    return {row.id: row for row in map(_row, _yaml("requirements.yaml"))}
+    return {row.id: row for row in map(_row, read_yaml("requirements.yaml"))}
 
 
 def _row(fields: dict[str, Any]) -> Requirement:
@@ -80,10 +74,11 @@ def _row(fields: dict[str, Any]) -> Requirement:
 
 def rows_as_written() -> Iterator[dict[str, Any]]:
     """Yield the rows of the register as the file has them, for those who validate it."""
-    yield from _yaml("requirements.yaml")
+    yield from read_yaml("requirements.yaml")
 
 
-def _yaml(name: str) -> Any:
+def read_yaml(name: str) -> Any:
+    """Return what the file ``name`` beside this module holds."""
     import yaml
 
     # Ten times faster than the pure Python loader where libyaml was there to build against.

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiproxy.conformance.results import Finding
+from aiproxy.conformance.rig.fleet import BASE, Fake, Fleet, World
 
 if TYPE_CHECKING:
     from aiproxy.conformance.probe import Probe
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Look")
 
-_MODULES: Final = (
+# Level 1, in the order that tells most; the modules of higher levels follow by name.
+_FIRST: Final = (
     "models",
     "chat",
     "streaming",
@@ -37,7 +40,8 @@ _MODULES: Final = (
 class Check:
     """One requirement that can be looked at: its row, in words for people.
 
-    ``depends_on`` are ids without which nothing can be said here.
+    ``depends_on`` are ids without which nothing can be said here. ``feature`` names something
+    optional: a target whose manifest says it lacks it is not asked (see ``docs/grade.md``).
     """
 
     id: str
@@ -46,15 +50,20 @@ class Check:
     title: str
     clause: str
     depends_on: tuple[str, ...] = ()
+    feature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One function and the checks it speaks about, in the order they are written."""
+    """One function and the checks it speaks about, in the order they are written.
+
+    ``fleet`` is what it needs behind the target; without one a URL is enough.
+    """
 
     name: str
     look: "Look"
     checks: tuple[Check, ...]
+    fleet: Fleet | None = None
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -77,6 +86,7 @@ class Derived:
 
 
 _SCENARIOS: Final[dict[str, Scenario]] = {}
+_DERIVED: Final[dict[str, Derived]] = {}
 
 
 def check(
@@ -87,16 +97,29 @@ def check(
     title: str,
     clause: str,
     depends_on: tuple[str, ...] = (),
+    feature: str = "",
 ) -> Callable[[F], F]:
     """Register the function below as the one that looks at requirement ``identifier``."""
-    row = Check(identifier, level, keyword, title, clause, depends_on)
+    row = Check(identifier, level, keyword, title, clause, depends_on, feature)
 
     def register(look: F) -> F:
         name = f"{look.__module__.rpartition('.')[2]}.{look.__name__}"
         known = _SCENARIOS.get(name)
         _SCENARIOS[name] = (
-            replace(known, checks=(row, *known.checks)) if known else Scenario(name, look, (row,))
+            replace(known, checks=(row, *known.checks))
+            if known
+            else Scenario(name, look, (row,), getattr(look, "_fleet", None))
         )
+        return look
+
+    return register
+
+
+def behind(*, world: World = BASE, shuffled: bool = True, **fakes: Fake) -> Callable[[F], F]:
+    """Give the function below these fakes behind the target; stands under its ``@check`` lines."""
+
+    def register(look: F) -> F:
+        look._fleet = Fleet(fakes, world, shuffled)  # type: ignore[attr-defined]
         return look
 
     return register
@@ -109,7 +132,8 @@ def catalogue() -> tuple[Scenario, ...]:
     Raises:
         ValueError: two scenarios claim the same requirement.
     """
-    for name in _MODULES:
+    others = sorted({module.name for module in iter_modules(__path__)} - set(_FIRST))
+    for name in (*_FIRST, *others):
         import_module(f"aiproxy.conformance.checks.{name}")
     scenarios = tuple(_SCENARIOS.values())
     ids = [row.id for scenario in scenarios for row in scenario.checks]
@@ -119,21 +143,32 @@ def catalogue() -> tuple[Scenario, ...]:
     return scenarios
 
 
-DERIVED: Final = (
-    Derived(
-        "XAI-COMPAT-001", 1, "MUST", "the standard endpoints and formats are unchanged",
-        "draft §15.1", ("AIP-API-001", "AIP-API-019", "XAI-STREAM-006"),
-    ),
-    Derived(
-        "AIP-CHK-002", 1, "MUST", "there is an HTTP server with OpenAI endpoints",
-        "aiproxy §8 Phase 1", ("AIP-API-001", "AIP-API-019"),
-    ),
-    Derived(
-        "UNI-API-001", 1, "MUST", "/v1/chat/completions exists",
-        "universal endpoints chat", ("AIP-API-001",),
-    ),
-    Derived(
-        "UNI-API-003", 1, "MUST", "/v1/models exists",
-        "universal endpoints models", ("AIP-API-019",),
-    ),
+def derive(
+    identifier: str, *, level: int, keyword: str, title: str, clause: str, of: tuple[str, ...]
+) -> None:
+    """Register a requirement that holds exactly when the checks ``of`` hold."""
+    _DERIVED[identifier] = Derived(identifier, level, keyword, title, clause, of)
+
+
+def derived_rows() -> tuple[Derived, ...]:
+    """Return every derived requirement."""
+    catalogue()
+    return tuple(_DERIVED.values())
+
+
+derive(
+    "XAI-COMPAT-001", level=1, keyword="MUST", title="the standard endpoints and formats are unchanged",
+    clause="draft §15.1", of=("AIP-API-001", "AIP-API-019", "XAI-STREAM-006"),
+)  # fmt: skip
+derive(
+    "AIP-CHK-002", level=1, keyword="MUST", title="there is an HTTP server with OpenAI endpoints",
+    clause="aiproxy §8 Phase 1", of=("AIP-API-001", "AIP-API-019"),
+)  # fmt: skip
+derive(
+    "UNI-API-001", level=1, keyword="MUST", title="/v1/chat/completions exists",
+    clause="universal endpoints chat", of=("AIP-API-001",),
+)  # fmt: skip
+derive(
+    "UNI-API-003", level=1, keyword="MUST", title="/v1/models exists",
+    clause="universal endpoints models", of=("AIP-API-019",),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from aiproxy.conformance.checks import check
 from aiproxy.conformance.checks.models import talk_to
@@ -206,9 +206,13 @@ def the_text_format_is_accepted(probe: Probe) -> Iterator[Finding]:
     depends_on=CHATS,
 )
 def unicode_text_is_undamaged(probe: Probe) -> Iterator[Finding]:
-    """Without an echo only this shows: both spellings of JSON are the same text to the target."""
+    """Without an echo only this shows: both spellings of JSON are the same text to the target.
+
+    Providers of our own tell what text reached them.
+    """
     me = "XAI-COMPAT-021"
-    text = f"{probe.word()} \u00e9\u0301\u0928\u0940 \u05e9\u05dc\u05d5\u05dd \u4f60\u597d \U0001f600\U0001f468\u200d\U0001f469"
+    case = probe.case() if probe.behind else None
+    text = f"{case.nonce if case else probe.word()} \u00e9\u0301\u0928\u0940 \u05e9\u05dc\u05d5\u05dd \u4f60\u597d \U0001f600\U0001f468\u200d\U0001f469"
     body = probe.body(messages=[{"role": "user", "content": text}])
     counts = []
     for spelling in (True, False):
@@ -221,6 +225,14 @@ def unicode_text_is_undamaged(probe: Probe) -> Iterator[Finding]:
         )  # fmt: skip
         usage = reply.object.get("usage")
         counts.append(usage.get("prompt_tokens") if isinstance(usage, dict) else None)
+    if case is not None:
+        arrived = [_prompt(attempt.json) for attempt in case.attempts()]
+        damaged = [other for other in arrived if other != text]
+        yield tell(
+            me, "the prompt at the provider", len(arrived) > 1 and not damaged, reply,
+            expected=repr(text), found=repr(damaged[:1])[:200],
+        )  # fmt: skip
+        return
     yield tell(
         me, "both spellings", counts[0] == counts[1], reply,
         expected="the same prompt_tokens", found=f"{counts[0]} escaped, {counts[1]} as UTF-8",
@@ -278,6 +290,13 @@ def hostile_json_is_survived(probe: Probe) -> Iterator[Finding]:
             yield tell(me, what, False, expected="an answer", found=fault.reason)
             continue
         yield tell(me, what, 200 <= reply.status < 500, reply, expected="an answer or a refusal")
+
+
+def _prompt(body: Any) -> Any:
+    """Return the content of the last message of a request body."""
+    messages = body.get("messages") if isinstance(body, dict) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return last.get("content") if isinstance(last, dict) else None
 
 
 def _answers(reply: Reply) -> bool:

@@ -1,6 +1,6 @@
 """Read-only facts about this node: what it supports, whom it can ask, how it routes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -100,12 +100,16 @@ def capabilities(gateway: Gateway) -> dict[str, Any]:
 def providers(gateway: Gateway) -> dict[str, Any]:
     """``GET /v1/providers``: ids, condition and models; no addresses, no credentials."""
     registry = gateway.registry
+    told = gateway.config.values["providers"]
     return {
         "object": "list",
         "data": [
             {
                 "id": provider.id,
                 "object": "provider",
+                "name": provider.id,
+                "displayName": _told(told, provider, "display_name") or provider.id,
+                "description": _told(told, provider, "description") or f"{provider.type} provider",
                 "type": provider.type,
                 "priority": provider.priority,
                 "default": provider is registry.default,
@@ -117,6 +121,12 @@ def providers(gateway: Gateway) -> dict[str, Any]:
             for provider in registry.providers.values()
         ],
     }
+
+
+def _told(providers: Mapping[str, Any], provider: Provider, key: str) -> str | None:
+    """What the operator wrote; a provider that nobody configured has none of it."""
+    value: str | None = providers.get(provider.id, {}).get(key)
+    return value
 
 
 def routing(gateway: Gateway) -> dict[str, Any]:

@@ -1,0 +1,13 @@
+"""Causes of failover: each defect of the right router and the check that must notice it."""
+
+MUTANTS: dict[str, tuple[str, ...]] = {
+    "auto-waits-on": ("XAI-FAIL-005",),
+    "unknown-host-is-final": ("XAI-FAIL-006",),
+    "504-is-final": ("XAI-FAIL-007",),
+    "422-fails-over": ("XAI-FAIL-008",),
+    "403-passed-on": ("XAI-FAIL-009",),
+    "wrong-shape-passed-on": ("XAI-FAIL-010",),
+    "upstream-words-told": ("XAI-FAIL-022",),
+    "failover-leaves-pool": ("XAI-FAIL-023",),
+    "outage-tires": ("XAI-PRIN-002",),
+}

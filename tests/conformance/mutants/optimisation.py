@@ -1,0 +1,15 @@
+"""Defects of optimising, and the checks that see them."""
+
+MUTANTS = {
+    "unknown-price-first": ("AIP-ROUTE-010",),
+    "good-enough-unsorted": ("AIP-ROUTE-007", "UNI-ROUTE-006"),
+    "classes-by-priority": ("ASC-CAP-002",),
+    "no-context-too-small": ("ASC-RULE-003",),
+    "configured-latency-ignored": ("AIP-ROUTE-011",),
+    "latency-mean": ("ASC-RULE-004",),
+    "availability-ignored": ("AIP-ROUTE-012",),
+    "down-for-good": ("AIP-USE-001",),
+    "predict-strategy-ignored": ("AIP-API-013",),
+    "predict-limit-ignored": ("AIP-API-014",),
+    "seeds-are-cached": ("ASC-CACHE-006",),
+}

@@ -1,0 +1,13 @@
+"""What must turn red when the wrong candidates are asked."""
+
+from typing import Final
+
+MUTANTS: Final = {
+    "asks-before-reading": ("AIP-ROUTE-001",),
+    "images-to-anyone": ("AIP-ROUTE-002",),
+    "hedges-when-slow": ("AIP-ROUTE-004",),
+    "never-a-fourth": ("AIP-ROUTE-005",),
+    "favourites-wander": ("AIP-ROUTE-006",),
+    "round-robin-stuck": ("AIP-ROUTE-013",),
+    "require-prefers": ("ASC-RULE-001",),
+}

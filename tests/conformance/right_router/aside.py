@@ -1,0 +1,38 @@
+"""Calls that no right router makes: beside the request, before it, or after it is over."""
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from right_router import dialects
+from right_router.wire import Failure
+
+if TYPE_CHECKING:
+    from right_router.serving import RightRouter
+    from right_router.settings import Model
+
+PROBE_EVERY_S = 0.3
+
+
+def send(router: "RightRouter", model: "Model", body: dict[str, Any]) -> None:
+    """Send a chat to a provider; nobody looks at the answer."""
+    try:
+        url, fields, said = dialects.request(model, "chat", body, router.has)
+        headers = dict(field.split(": ", 1) for field in fields)
+        headers["Content-Type"] = "application/json"
+        with urlopen(Request(url, json.dumps(said).encode(), headers), timeout=5) as answer:  # noqa: S310
+            answer.read()
+    except (Failure, URLError, OSError, KeyError, TypeError):
+        return
+
+
+def probe(router: "RightRouter", stopped: threading.Event) -> None:
+    """Ask providers that are out of rotation to write something, until ``stopped``."""
+    turns = [{"role": "user", "content": "ping"}]
+    while not stopped.wait(PROBE_EVERY_S):
+        for model in router.settings.models:
+            if router.health.track(model).open_until > time.monotonic():
+                send(router, model, {"messages": turns, "max_tokens": 1})
