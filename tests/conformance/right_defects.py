@@ -8,6 +8,7 @@ from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from controlled import graded
 
@@ -17,8 +18,8 @@ from aiproxy.conformance.planning import home, with_needed
 from aiproxy.conformance.scoring import may_fail
 
 FOLDER = Path(__file__).parent / "mutants"
-_NOTICED = (Status.FAIL, Status.WARN)
-_FAULTS = (Status.UNREACHABLE, Status.HARNESS_ERROR)
+MOST_TOGETHER = 8
+_NEVER = (Status.FAIL, Status.WARN, Status.UNREACHABLE, Status.HARNESS_ERROR)
 
 
 @cache
@@ -36,17 +37,57 @@ def mutants() -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({defect: tuple(checks) for defect, checks in found.items()})
 
 
-def judged(defect: str, *, level: int = 0) -> dict[str, str]:
-    """Return what surprises in a run with ``defect``, the whole suite's up to ``level`` if given.
-
-    A run that says of itself that the machine was too noisy is repeated once.
-    """
+def judged(defect: str) -> dict[str, str]:
+    """Return what surprises in a run with ``defect``, of the modules that hold its checks."""
     checks = mutants()[defect]
-    options = {"level": level} if level else {"checks": neighbours(checks)}
-    found = surprises(graded(defect, **options), checks)
+    return judged_run((defect,), checks, checks=neighbours(checks))
+
+
+def judged_together(group: tuple[str, ...], level: int) -> dict[str, str]:
+    """Return what surprises in a run of the whole suite with all the defects of ``group``.
+
+    When something does, each defect is run by itself: together they may hide one another.
+    """
+    every = tuple(name for defect in group for name in mutants()[defect])
+    if not judged_run(group, every, level=level):
+        return {}
+    return {
+        f"{defect}: {check}": said
+        for defect in group
+        for check, said in judged_run((defect,), mutants()[defect], level=level).items()
+    }
+
+
+def judged_run(group: Iterable[str], expected: Iterable[str], **options: Any) -> dict[str, str]:
+    """Return the surprises of a run; one that calls the machine too noisy is repeated once."""
+    found = surprises(graded(*group, **options), expected)
     if found and all(str(Status.INCONCLUSIVE) in said for said in found.values()):
-        found = surprises(graded(defect, **options), checks)
+        found = surprises(graded(*group, **options), expected)
     return found
+
+
+def groups(level: int) -> list[tuple[int, tuple[str, ...]]]:
+    """Return all defects in groups that one run can tell apart, each with the level of its run.
+
+    No check of a group shares a scenario with one of another defect in it, or builds on it.
+    """
+    found: list[tuple[int, list[str]]] = []
+    for defect, checks in mutants().items():
+        needed = max([level, *(row.level for n in checks for row in home()[n].checks)])
+        for high, group in found:
+            others = [name for other in group for name in mutants()[other]]
+            if high == needed and len(group) < MOST_TOGETHER and apart(checks, others):
+                group.append(defect)
+                break
+        else:
+            found.append((needed, [defect]))
+    return [(high, tuple(group)) for high, group in found]
+
+
+def apart(checks: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether neither checks build on the others."""
+    above = any(builds_on(name, others) for name in checks)
+    return not above and not any(builds_on(name, checks) for name in others)
 
 
 def neighbours(checks: Iterable[str]) -> tuple[str, ...]:
@@ -76,13 +117,16 @@ def surprises(report: Report, checks: Iterable[str]) -> dict[str, str]:
     for name, status in statuses.items():
         if name in expected or name not in home():
             continue
-        if status in _NOTICED or status in _FAULTS:
-            found[name] = str(status)
-        elif status is Status.NOT_TESTABLE and not builds_on(name, expected):
-            found[name] = str(status)
-        elif status is Status.INCONCLUSIVE and not shares(name, expected):
+        if status in _NEVER or not excused(name, status, expected):
             found[name] = str(status)
     return found
+
+
+def excused(check: str, status: Status, red_ones: Iterable[str]) -> bool:
+    """Return whether what is red explains that a check says nothing."""
+    if status is Status.NOT_TESTABLE:
+        return builds_on(check, red_ones)
+    return status is not Status.INCONCLUSIVE or shares(check, red_ones)
 
 
 def red(check: str) -> Status:

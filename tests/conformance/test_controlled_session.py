@@ -12,6 +12,8 @@ from pass_through import PassThrough
 
 from aiproxy.conformance import Options, Report, Status, run
 from aiproxy.conformance.launching import NotLaunched
+from aiproxy.conformance.manifest import Target
+from aiproxy.conformance.scoring import CONTROLLED, rows
 
 HERE = Path(__file__).parent
 CHAT = "AIP-API-001"  # level 1: world plain
@@ -162,3 +164,52 @@ def test_a_launch_without_a_configuration_is_an_observation(tmp_path: Path):
     )
     report = run("", Options(seed=7, launch=f"{sys.executable} {script} {{port}}", checks=(CHAT,)))
     assert (report.mode, statuses(report)) == ("observe", {CHAT: Status.PASS})
+
+
+def test_a_launcher_that_breaks_is_a_target_that_did_not_start():
+    @contextmanager
+    def broken(config: Path, port: int) -> Iterator[str]:
+        raise RuntimeError("no such thing")
+        yield ""
+
+    report = run("", Options(seed=7, launcher=broken, checks=(CHAT,)))
+    assert (report.unreachable, report.exit_code) == ("RuntimeError: no such thing", 3)
+
+
+def test_what_the_manifest_lacks_is_unsupported_and_not_asked():
+    lacking = {row.id: row.feature for row in rows(5, CONTROLLED) if row.feature}
+    name, feature = next(iter(lacking.items()))
+    told = Target(features={feature: False})
+    report = run("", Options(seed=7, launcher=Launches(), checks=(name,), target=told))
+    result = next(iter(report.results))
+    assert result.status is Status.UNSUPPORTED
+    assert result.reason == f"the target's manifest says that it lacks {feature}"
+
+
+def test_a_template_that_does_not_serve_a_world_leaves_it_untestable(tmp_path: Path):
+    (tmp_path / "plain.yaml").write_text(
+        "routing: {default_provider: {default.id}}\n"
+        "providers:\n"
+        "# each provider\n"
+        "  {id}:\n"
+        "    endpoint: {endpoint}\n"
+        "    credentials: {api_key: {key}}\n"
+        "    models: [{name: {model}, model: {upstream_model}}]\n"
+        "# end each\n"
+    )
+    template = str(tmp_path / "{world}.yaml")
+    report = run(
+        "", Options(seed=7, launcher=Launches(), config_for=template, checks=(CHAT, BOOLEAN))
+    )
+    assert statuses(report) == {CHAT: Status.PASS, BOOLEAN: Status.NOT_TESTABLE}
+    assert [world.fault for world in report.worlds if world.name == "base"] == [
+        f"there is no template {tmp_path / 'base.yaml'}"
+    ]
+
+
+def test_when_the_time_is_over_no_further_world_is_started():
+    launches = Launches()
+    options = Options(seed=7, launcher=launches, checks=(CHAT, BOOLEAN), limit_s=0.0)
+    report = run("", options)
+    assert set(statuses(report).values()) == {Status.NOT_RUN}
+    assert launches.configs == []

@@ -1,7 +1,8 @@
 """The checks of levels 2 and above are graded: a right router is green, each defect is seen.
 
 By default a defect is run against the modules of the suite that hold the checks it must turn red;
-with ``-m slow`` against the whole suite. A run waits more than it works, so several go on at once.
+with ``-m slow`` against the whole suite, several defects together. A run waits more than it works,
+so some go on at once.
 """
 
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from controlled import graded
-from right_defects import judged, mutants, red
+from right_defects import groups, judged, judged_together, mutants, red
 from test_mutants import MUTANTS as LEVEL_1
 
 from aiproxy.conformance import Status
@@ -21,22 +22,27 @@ from aiproxy.conformance.scoring import CONTROLLED, scored
 
 LEVEL = 3
 AT_ONCE = 3
-NEIGHBOURS = "test_a_defect_turns_exactly_its_checks_red"
 
 
 @pytest.fixture(scope="module")
-def verdict(request: pytest.FixtureRequest) -> Iterator[Callable[[str], dict[str, str]]]:
-    """Return what tells the surprises of a defect, having begun with every one that is asked."""
+def verdict(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, str]]]:
+    """Return what calls a function of ``right_defects`` with the arguments of a test, elsewhere.
+
+    All such calls of the session begin at once, in the order of its tests.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
-        yield judged  # its workers are several at once already
+        yield lambda function, *arguments: function(*arguments)  # xdist does that already
         return
-    chosen = [i for i in request.session.items if getattr(i, "originalname", "") == NEIGHBOURS]
+    asked = [getattr(item, "callspec", None) for item in request.session.items]
     with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
-        runs: dict[str, Any] = {}
-        for item in chosen:
-            defect = item.callspec.params["defect"]  # type: ignore[attr-defined]
-            runs[defect] = pool.submit(judged, defect)
-        yield lambda defect: runs[defect].result()
+        runs: dict[Any, Any] = {}
+        for one in asked:
+            if one is not None and "defect" in one.params:
+                runs[judged, one.params["defect"]] = pool.submit(judged, one.params["defect"])
+            elif one is not None and "together" in one.params:
+                level, group = one.params["together"]
+                runs[judged_together, group, level] = pool.submit(judged_together, group, level)
+        yield lambda *call: runs[call].result()
         pool.shutdown(cancel_futures=True)
 
 
@@ -47,17 +53,17 @@ def test_the_right_router_proves_its_level_without_a_warning():
 
 
 @pytest.mark.parametrize("defect", mutants())
-def test_a_defect_turns_exactly_its_checks_red(
-    defect: str, verdict: Callable[[str], dict[str, str]]
-):
-    assert verdict(defect) == {}
+def test_a_defect_turns_exactly_its_checks_red(defect: str, verdict: Callable[..., dict[str, str]]):
+    assert verdict(judged, defect) == {}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("defect", mutants())
-def test_a_defect_turns_no_other_check_of_the_suite_red(defect: str):
-    level = max(row.level for name in mutants()[defect] for row in home()[name].checks)
-    assert judged(defect, level=max(level, LEVEL)) == {}
+@pytest.mark.parametrize("together", groups(LEVEL), ids=lambda group: group[1][0])
+def test_defects_turn_no_other_check_of_the_suite_red(
+    together: tuple[int, tuple[str, ...]], verdict: Callable[..., dict[str, str]]
+):
+    level, group = together
+    assert verdict(judged_together, group, level) == {}
 
 
 def test_every_check_has_a_defect_that_kills_it():

@@ -1,8 +1,10 @@
 """Starting the target for a run, and stopping it afterwards whatever happened."""
 
+import contextlib
 import math
 import os
 import re
+import secrets
 import shlex
 import signal
 import socket
@@ -25,6 +27,8 @@ _READY_S: Final = 60.0
 _STOP_S: Final = 10.0
 _UNREADY_S: Final = 5.0
 _PAUSE_S: Final = 0.05
+_OWN_PORTS: Final = (10_240, 32_000)
+_TRIES: Final = 100
 _ANSWER_S: Final = 2.0
 _LAST_BYTES: Final = 4096
 _PRINTABLE: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[^\S\n]|[\x00-\x09\x0b-\x1f\x7f]")
@@ -39,11 +43,18 @@ class UnusableCommand(ValueError):
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of the loopback address that was free a moment ago.
+
+    It lies below those that the system hands out by itself: until the target listens on it, the
+    fake providers and connections of this run and of others must not get it.
+    """
+    low, high = _OWN_PORTS
+    for _ in range(_TRIES):
+        port = secrets.randbelow(high - low) + low
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NotLaunched("no free port was found")
 
 
 def takes_config(command: str) -> bool:
@@ -101,6 +112,9 @@ class Launched:
             if state == _NOT_READY:
                 heard = min(heard, time.monotonic())
             if state == _READY or time.monotonic() - heard > _UNREADY_S:
+                end = self.end(_PAUSE_S)  # somebody else may have answered
+                if end:
+                    raise NotLaunched(end)
                 return
         if cancelled.is_set():
             raise NotLaunched("the run ended before the target listened")

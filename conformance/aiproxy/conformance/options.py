@@ -23,8 +23,9 @@ class Options:
     The target is started for each world by ``launch`` or ``launcher``, with a configuration in the
     form ``config_for``; or ``worlds`` gives the URL of one that runs, configured by hand, for each
     world. The fake providers listen at ``ports`` (by provider id), or are reached through the
-    control port at ``control``. ``headers`` go with every request to the target, and what
-    of them is ``hidden`` stands in no report; ``expected`` are the checks that the file ``baseline`` expects to fail.
+    control port at ``control``. ``headers`` go with every request to the target; the values in
+    ``hidden`` stand in no report. ``expected`` are the checks that the file ``baseline`` expects to
+    fail.
     """
 
     level: int = 1

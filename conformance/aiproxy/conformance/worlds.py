@@ -1,4 +1,4 @@
-"""The worlds of one run, in order: the present one, the next one in preparation, those that were."""
+"""The worlds of one run, in order: the present one, the next one being set up, those before."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace

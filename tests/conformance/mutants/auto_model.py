@@ -2,13 +2,13 @@
 
 MUTANTS = {
     "auto-needs-a-limit": ("XAI-AUTO-001",),
-    "auto-goes-upstream-in-streams": ("XAI-AUTO-002",),
+    "plain-auto-goes-upstream": ("XAI-AUTO-002",),
     "auto-temperature-ok": ("XAI-AUTO-008",),
     "auto-any-case": ("XAI-AUTO-009",),
-    "model-not-echoed": ("XAI-AUTO-015",),
+    "draft-auto-not-echoed": ("XAI-AUTO-015",),
     "no-auto-tools-with-reasoning": ("XAI-AUTO-016",),
     "decides-unasked": ("XAI-AUTO-016",),
-    "sampling-dropped": ("XAI-AUTO-027",),
+    "n-dropped": ("XAI-AUTO-027",),
     "auto-not-in-drafts": ("XAI-AUTO-028",),
     "strategy-moves-models": ("XAI-AUTO-030", "XAI-SYNC-001"),
     "set-aside-untold": ("XAI-SYNC-001",),

@@ -7,6 +7,7 @@ MUTANTS = {
     "no-context-too-small": ("ASC-RULE-003",),
     "configured-latency-ignored": ("AIP-ROUTE-011",),
     "latency-mean": ("ASC-RULE-004",),
+    "failures-count-as-latency": ("XAI-PERF-007",),
     "availability-ignored": ("AIP-ROUTE-012",),
     "down-for-good": ("AIP-USE-001",),
     "predict-strategy-ignored": ("AIP-API-013",),

@@ -144,7 +144,7 @@ def headers(ask: "Ask") -> list[tuple[str, str]]:
     served = ask.served
     if served is not None:
         found += identity(ask, served)
-    if ask.conversation is not None:
+    if ask.conversation is not None and not ask.has("no-conversation-id"):
         found.append(("X-AI-Conversation-ID", ask.conversation))
     if ask.step is not None:
         found.append(("X-AI-Workflow-Step", ask.step))

@@ -84,8 +84,11 @@ def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
     """
     assert ask.plan is not None
     queue = list(ask.plan.order)
+    if ask.has("client-addresses-called") and "base_url" in ask.body:
+        aside.fetch(ask.body["base_url"], ask.body)
     repeated = json.dumps(ask.body, sort_keys=True)
-    if repeated in SEEDED and ask.has("seeds-are-cached") and "seed" in ask.body:
+    shared = ask.has("tenants-share-answers") and ask.owner is not None
+    if repeated in SEEDED and (shared or (ask.has("seeds-are-cached") and "seed" in ask.body)):
         ask.served = SEEDED[repeated].attempt
         return SEEDED[repeated]
     left = most_attempts(ask)
@@ -103,7 +106,7 @@ def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
         left -= 1
         try:
             found = attempt(ask, model, client)
-            if isinstance(found, Answered) and ask.has("seeds-are-cached"):
+            if isinstance(found, Answered) and (shared or ask.has("seeds-are-cached")):
                 SEEDED[repeated] = found
             if ask.has("hedges-when-slow") and queue and hedged(ask):
                 aside.send(ask.router, queue[0], ask.body)
@@ -153,7 +156,7 @@ def most_attempts(ask: Ask) -> int:
     if stays(ask):
         return 1
     if ask.has("never-fails-over") or (
-        ask.has("automatic-is-none") and ask.preferences.failover == "automatic"
+        ask.has("automatic-is-none") and is_plainly_automatic(ask)
     ):
         return 1
     retries: int = ask.settings.failover.get("max_retries", 3)
@@ -162,6 +165,12 @@ def most_attempts(ask: Ask) -> int:
     if ask.has("never-a-fourth"):
         return min(3, retries + 1)
     return 1000 if ask.has("max-retries-ignored") else retries + 1
+
+
+def is_plainly_automatic(ask: Ask) -> bool:
+    """Return whether an explicit model comes with a pool and the policy automatic alone."""
+    said = set(ask.preferences.said) == {"X-AI-Provider-Pool", "X-AI-Failover-Policy"}
+    return said and ask.preferences.failover == "automatic" and not ask.model_auto
 
 
 def others(ask: Ask, queue: list[Model], model: Model, failure: Failure) -> list[Model]:
@@ -202,6 +211,8 @@ def attempt(ask: Ask, model: Model, client: socket.socket | None) -> "Answered |
     except Failure:
         ask.router.ledger.settle(reserved, None, kind="released")
         raise
+    if ask.has("plain-auto-goes-upstream") and ask.model_auto and ask.mode == "plain" and ask.stream:
+        body = {**body, "model": "auto"}
     ask.attempts.append(made)
     track.begin()
     most = None if ask.has("connections-unbounded") else model.provider.raw.get("max_connections")

@@ -45,6 +45,8 @@ def prepare(ask: Ask, model: Model) -> Prepared:
 
     kind = kind_for(ask, model)
     body = dict(ask.body)
+    if ask.attempts and ask.has("failover-forgets-history"):
+        body["messages"] = getattr(ask, "own_turns", body.get("messages"))
     ask.auto_decisions, ask.tool_mapping, ask.reasoning_achieved = {}, None, None
     hinted = "reasoning" in ask.autos and ask.preferences.hint == "reasoning"
     explicit_told = ask.has("explicit-model-told") and hinted
@@ -77,6 +79,8 @@ def prepare(ask: Ask, model: Model) -> Prepared:
     if ask.has("sampling-dropped"):
         for name in ("temperature", "top_p", "stop", "seed"):
             body.pop(name, None)
+    if ask.has("n-dropped"):
+        body.pop("n", None)
     if ask.has("stray-parameter"):
         body["user"] = "router"
     misled.body(ask, model, body)

@@ -96,6 +96,8 @@ def headers(ask: "Ask", found: Fields) -> Fields:
     two = drawn(ask, Task_Hint="reasoning-optimized")
     if ask.has("figure-2-claims-native") and two:
         selection["reasoning_capability"] = "native"
+    if ask.has("compliance-invented") and "security_compliance" in selection:
+        selection["security_compliance"] = {"encryption": "aes256_end_to_end"}
     if ask.has("failover-time-invented") and "failover_time_ms" in selection:
         selection["failover_time_ms"] = 1
     if selection:

@@ -123,6 +123,8 @@ def planned(ask: "Ask", found: "Plan") -> "Plan":
         back.add("below_quality")
     if ask.has("fallbacks-see-nothing") and "vision" in ask.needs and "Failover-Policy" in heard:
         back.add("lacks_capability")
+    if ask.has("fallbacks-unattested") and not ask.model_auto and ask.labels:
+        back.add("lacks_security_label")
     found.order += [m for m, why in found.rejected if why in back and m not in found.order]
     no_native = not any(m.reasoning == "native" for m in found.order)
     if ask.has("no-native-422") and ask.selects and ask.reasoning == "native" and no_native:

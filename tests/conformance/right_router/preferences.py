@@ -213,6 +213,8 @@ def read_hint(field: Field, text: str, has: Has) -> str:
 
 def read_token(field: Field, text: str, has: Has) -> str:
     pattern = NAME if field.kind == "name" else TOKEN
+    if field.attribute == "branch" and has("branch-any-name"):
+        return text
     if not pattern.fullmatch(text):
         raise bad(field, "one token")
     return text

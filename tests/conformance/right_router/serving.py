@@ -34,7 +34,7 @@ from right_router.health import Health
 from right_router.local import Places
 from right_router.money import Ledger
 from right_router.settings import Settings
-from right_router.wire import ClientLeft, Connections
+from right_router.wire import ClientLeft, Connection, Connections
 
 INFERENCE = ("/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings")
 POST_ONLY = (*INFERENCE, "/aiproxy/predict")
@@ -54,6 +54,8 @@ class RightRouter(RightServer):
         self.health = Health(self.settings.health, self.settings.balancing, self.has)
         self.ledger = Ledger(self.settings.budget, self.has)
         self.connections = Connections(reuse=not self.has("connection-per-call"))
+        self.limits = security.Limits()
+        Connection.trusting = self.has("certificates-unchecked")
         self.turns = Turns(threading.Lock())
         self.places = Places(self.has)
         self.decisions: OrderedDict[str, Any] = OrderedDict()
@@ -121,6 +123,7 @@ class Exchange(Handler):
         self.close_connection = True
         self.ask: Ask | None = None
         self.extra: list[tuple[str, str]] = []
+        self.query, self.failing = "", False
         self.request_id = f"req_{uuid4().hex}"
         words = self.raw_requestline.rstrip(b"\r\n").split(b" ")
         self.command, self.path, self.request_version = "", "", "HTTP/1.1"
@@ -132,15 +135,20 @@ class Exchange(Handler):
             if folded and lines and self.has("folding-accepted"):
                 lines[-1] = (lines[-1][0], lines[-1][1] + b" " + line.strip())
                 continue
-            broken = broken or folded or not colon or not name.strip() or len(lines) > 200
+            spaced = name != name.strip() and not self.has("spaces-before-colons")
+            broken = broken or folded or spaced or not colon or not name.strip() or len(lines) > 200
+            broken = broken or len(line) > 65536
             lines.append((name.decode("latin-1"), value))
         self.headers = Fields(lines)
-        if broken:
+        framed = bool(self.headers.get("content-length")) and bool(
+            self.headers.get("transfer-encoding")
+        )
+        if broken or (framed and not self.has("two-framings")):
             self.command, self.path = "GET", "/"
             self.refuse(Refusal(400, "invalid_header_value", "the head is malformed"))
             return False
         self.command, self.path = words[0].decode("latin-1"), words[1].decode("latin-1")
-        self.path = self.path.partition("?")[0]
+        self.path, _, self.query = self.path.partition("?")
         kept = words[2] == b"HTTP/1.1" and "close" not in self.headers.get("connection").lower()
         self.close_connection = not kept
         if self.headers.get("expect").lower() == "100-continue":
@@ -166,6 +174,8 @@ class Exchange(Handler):
         path = self.path.rstrip("/") or "/"
         if path in ("/healthz", "/readyz"):
             return self.send_json(200, {"status": "ok"})
+        if self.has("preflights-need-keys"):
+            security.authenticate(self)
         if self.command == "OPTIONS" and "access-control-request-method" in self.headers:
             return self.send(204, b"", "text/plain")
         self.owner = security.authenticate(self)
@@ -215,7 +225,7 @@ class Exchange(Handler):
         media = self.headers.get("content-type").partition(";")[0].strip().lower()
         if media != "application/json":
             raise Refusal(415, "unsupported_media_type", "send application/json")
-        if len(self.content) > self.router.settings.max_body:
+        if len(self.content) > self.router.settings.max_body and not self.has("bodies-unbounded"):
             raise Refusal(413, "request_too_large", "the body is too large")
         return self.parse()
 
@@ -241,7 +251,7 @@ class Exchange(Handler):
             raise Refusal(500, "internal_error", "lost on the way back")
         if self.has("auto-needs-a-limit") and ask.selects and not set(LIMITS) & set(body):
             raise Refusal(404, "model_not_found", "no such model", "model")
-        if self.has("auto-not-in-drafts") and endpoint == "draft" and ask.selects and len(said.pool or ()) == 2:
+        if self.has("auto-not-in-drafts") and endpoint == "draft" and len(said.pool or ()) == 4:
             raise Refusal(404, "model_not_found", "no such model", "model")
         if self.has("no-auto-tools-with-reasoning") and ask.autos == ("tools", "reasoning"):
             raise Refusal(400, "invalid_type", "one auto parameter at a time", "reasoning")
@@ -330,9 +340,10 @@ class Exchange(Handler):
             media = unfaithful.media(self.ask, media)
             self.send_response_only(200)
             for name, value in self.common(media):
-                self.send_header(name, value)
+                if name != "Cache-Control":
+                    self.send_header(name, value)
             if not self.has("streams-cacheable"):
-                self.send_header("Cache-Control", "no-cache")
+                self.send_header("Cache-Control", "no-cache, no-store")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
 
@@ -353,22 +364,26 @@ class Exchange(Handler):
         if not self.has("no-request-id"):
             found.append(("x-request-id", self.request_id))
         found += self.extra
+        found += security.hardened(self)
         found += security.cors_fields(self)
+        if not any(name.lower() == "cache-control" for name, _ in found):
+            found.append(("Cache-Control", "no-store"))
         if self.close_connection:
             found.append(("Connection", "close"))
         return unfaithful.answer_fields(self.ask, found, self.router)
 
     def refuse(self, refusal: Refusal) -> None:
+        self.failing = True
         if refusal.status == 401:
             self.extra.append(("WWW-Authenticate", "Bearer"))
         self.extra += getattr(refusal, "fields", [])
         body = error_body(refusal)
-        body = unfaithful.error(refusal.status, refusal.code, body, self.has)
+        body = unfaithful.error(self.ask, refusal.code, body)
         if self.has("errors-as-events") and self.ask is not None and self.ask.stream:
             event = f"data: {json.dumps(body)}\n\n".encode()
             return self.send(refusal.status, event, "text/event-stream")
-        native_route = self.path == "/aiproxy/predict" and refusal.status < 500
-        if self.has("predict-own-errors") and native_route:
+        missing = refusal.code == "missing_required_parameter"
+        if self.has("predict-own-errors") and missing and self.path == "/aiproxy/predict":
             body = {"detail": refusal.message}
         if self.has("vendor-error-type") and "provider refuses" in refusal.message:
             body["error"]["type"] = "vendor_specific_trouble"

@@ -237,6 +237,8 @@ def told_model(ask: Ask) -> str:
     vendor = ask.served.model.provider.dialect == "anthropic"
     if ask.has("model-not-echoed") or (vendor and ask.has("vendor-model-told")):
         return ask.served.model.upstream
+    if ask.has("draft-auto-not-echoed") and ask.endpoint == "draft":
+        return ask.served.model.name
     return "auto" if ask.model_auto else ask.served.model.name
 
 

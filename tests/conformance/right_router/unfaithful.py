@@ -198,8 +198,9 @@ def chunk(ask: "Ask", found: Body) -> Body:
     return found
 
 
-def error(status: int, code: str, found: Body, has: Any) -> Body:
+def error(ask: "Ask | None", code: str, found: Body) -> Body:
     """Return the body of an error."""
-    if has("overload-without-param") and code == "provider_overloaded":
+    alone = ask is not None and ask.policy == "none" and code == "provider_overloaded"
+    if ask is not None and ask.has("overload-without-param") and alone:
         del found["error"]["param"]
     return found

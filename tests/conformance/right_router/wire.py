@@ -49,6 +49,9 @@ class ClientLeft(Exception):
 class Connection:
     """One connection. ``client`` is watched during every wait, when given."""
 
+    # Set by a router with the defect of not looking at certificates.
+    trusting = False
+
     def __init__(self, url: str, connect_s: float, stop: float) -> None:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
@@ -63,7 +66,10 @@ class Connection:
             sock = socket.create_connection((host, port), limit)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls:
-                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+                context = ssl.create_default_context()
+                if Connection.trusting:
+                    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                sock = context.wrap_socket(sock, server_hostname=host)
         except ssl.SSLError:
             raise Failure("tls_error") from None
         except socket.gaierror:

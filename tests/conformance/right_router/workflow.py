@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Turns = list[dict[str, Any]]
 PARENT, BRANCH, MERGE = "X-AI-Parent-Conversation", "X-AI-Workflow-Branch", "X-AI-Merge-Branches"
 LOCK = threading.RLock()
+# Where a branch waits for the one before it, which none does that is right.
+TURNSTILE = threading.Semaphore()
 
 
 @dataclass
@@ -48,6 +50,8 @@ def before(ask: "Ask") -> None:
         return
     if said.branch and not said.parent and not ask.has("branch-without-parent-ok"):
         raise Refusal(400, "invalid_header_combination", "a branch needs a parent", PARENT)
+    if said.branch and ask.has("branches-one-at-a-time"):
+        TURNSTILE.acquire()
     with LOCK:
         if said.merge:
             merge(ask)
@@ -85,6 +89,7 @@ def carry_on(ask: "Ask") -> None:
     if not enabled(ask):
         return
     known = find(ask, name, "X-AI-Conversation-ID")
+    ask.turns_then = known.turns  # type: ignore[attr-defined]
     inherit(ask, known.labels)
     if not has_history(ask.body.get("messages") or []) or ask.has("stored-history-mixed-in"):
         put_before(ask, known.turns)
@@ -94,6 +99,8 @@ def branch(ask: "Ask") -> None:
     """Start a conversation that continues its parent's."""
     said = ask.preferences
     assert said.parent is not None
+    if ask.has("branches-refused"):
+        raise Refusal(501, "not_implemented", "no branches here", PARENT)
     known = find(ask, said.parent, PARENT)
     inherit(ask, known.labels)
     turns = list(known.turns)
@@ -113,6 +120,8 @@ def merge(ask: "Ask") -> None:
     """Put what the named branches came to before the client's turns, as labelled data."""
     names = ask.preferences.merge
     parent = parent_of(ask, names)
+    if ask.has("merge-skips-unknown"):
+        names = tuple(name for name in names if name in parent.branches)
     parts = {name: ask.router.conversations[parent.branches[name]] for name in names}
     if not all(part.done for part in parts.values()) and not ask.has("unfinished-branch-merged"):
         raise Declined(409, "workflow_branch_incomplete", "a branch is not finished", MERGE, wait_s=1)
@@ -140,6 +149,8 @@ def parent_of(ask: "Ask", names: tuple[str, ...]) -> Conversation:
     else:
         found = [c for c in ask.router.conversations.values() if c.owner == ask.owner and c.branches]
     full = [one for one in found if set(names) <= set(one.branches)]
+    if not full and ask.has("merge-skips-unknown"):
+        full = [one for one in found if set(names) & set(one.branches)]
     if not full:
         known = {name for one in found for name in one.branches}
         missing = next((name for name in names if name not in known), names[0])
@@ -191,6 +202,8 @@ def last_word(part: Conversation) -> str:
 
 def after(ask: "Ask", text: str | None) -> None:
     """Keep the turn: what the client said, and what was answered."""
+    if ask.preferences.branch and ask.has("branches-one-at-a-time"):
+        TURNSTILE.release()
     known = ask.router.conversations.get(ask.conversation or "")
     if known is None or text is None:
         return
@@ -198,8 +211,13 @@ def after(ask: "Ask", text: str | None) -> None:
     with LOCK:
         if has_history(own) or ask.has("last-turn-only"):
             known.turns = []  # the client's own history counts
+        if ask.has("turns-overwrite"):
+            known.turns = getattr(ask, "turns_then", known.turns)
         known.turns = [*known.turns, *own, {"role": "assistant", "content": text}]
         known.done = True
+        parent = ask.router.conversations.get(ask.preferences.parent or "")
+        if parent is not None and ask.has("branch-writes-base"):
+            parent.turns = known.turns
         known.labels |= ask.labels
 
 

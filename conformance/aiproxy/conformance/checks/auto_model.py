@@ -88,6 +88,7 @@ def auto_never_leaves(probe: Probe) -> Iterator[Finding]:
         "without a header": lambda case: case.chat(model="auto"),
         "with the switch disabled": lambda case: case.chat({SWITCH: "disabled"}, model="auto"),
         "as a stream": lambda case: case.stream(pool, model="auto"),
+        "as a stream without a header": lambda case: case.stream(model="auto"),
         "as a draft response": lambda case: case.draft(pool, model="auto"),
         "as a response": lambda case: case.responses(pool, model="auto"),
     }
@@ -268,14 +269,14 @@ def other_parameters_are_untouched(probe: Probe) -> Iterator[Finding]:
     clause="draft §5",
     depends_on=_AUTO,
 )
-@behind(a=Fake(priority=1), b=Fake(priority=9))
+@behind(a=Fake(priority=1), b=Fake(priority=9), c=Fake(priority=9), d=Fake(priority=9))
 def auto_on_both_paths(probe: Probe) -> Iterator[Finding]:
     me = "XAI-AUTO-028"
     case, twin = probe.case(), probe.case()
-    headers = {SWITCH: "enabled", POOL: case.pool("a", "b")}
+    headers = {SWITCH: "enabled", POOL: case.pool()}
     chat = case.chat(headers, model="auto")
     draft = twin.draft(headers, model="auto")
-    yield served(me, "/v1/chat/completions", case, chat, "a", "b")
+    yield served(me, "/v1/chat/completions", case, chat, *case.roles)
     yield served(me, "/v1/responses", twin, draft, case.served(chat) or "a")
 
 

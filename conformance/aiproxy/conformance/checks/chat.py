@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from aiproxy.conformance.checks import check
+from aiproxy.conformance.checks import check, derive
 from aiproxy.conformance.checks.models import talk_to
 from aiproxy.conformance.endpoint import CHAT, Reply
 from aiproxy.conformance.probe import Probe, is_count, refused, say, tell
@@ -301,3 +301,17 @@ def _prompt(body: Any) -> Any:
 
 def _answers(reply: Reply) -> bool:
     return reply.status == 200 and reply.object.get("object") == "chat.completion"
+
+
+derive(
+    "UNI-STAT-004", level=1, keyword="MUST", title="one chat interface works for all providers",
+    clause="universal Working Features: Chat Interface", of=("XAI-PRIN-001",),
+)  # fmt: skip
+derive(
+    "UNI-STAT-006", level=1, keyword="MUST", title="the OpenAI protocol is implemented consistently",
+    clause="universal Working Features: Protocol Standardization", of=("XAI-PRIN-007",),
+)  # fmt: skip
+derive(
+    "AIP-OBS-017", level=1, keyword="MUST", title="providers are health-checked",
+    clause="aiproxy §8 Phase 1 Health checks", of=("AIP-API-022",),
+)  # fmt: skip

@@ -281,5 +281,5 @@ derive(
 )  # fmt: skip
 derive(
     "AIP-CHK-005", level=1, keyword="MUST", title="there are health checks",
-    clause="aiproxy §8 Phase 1", of=("AIP-OBS-017", "AIP-API-036"),
+    clause="aiproxy §8 Phase 1", of=("AIP-API-022", "AIP-API-036"),
 )  # fmt: skip

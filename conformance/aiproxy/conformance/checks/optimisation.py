@@ -178,6 +178,14 @@ def the_context_has_to_fit(probe: Probe) -> Iterator[Finding]:
     clause="asc rules Latency-based",
     depends_on=CHATS,
 )
+@check(
+    "XAI-PERF-007",
+    level=3,
+    keyword="MUST",
+    title="latency statistics ignore failed calls",
+    clause="draft §9 (implied)",
+    depends_on=CHATS,
+)
 @behind(
     world=_FASTEST,
     slow=Fake(priority=1, price=0.0001),
@@ -186,10 +194,10 @@ def the_context_has_to_fit(probe: Probe) -> Iterator[Finding]:
     uneven=Fake(priority=4, price=0.02),
 )
 def measured_latency_orders(probe: Probe) -> Iterator[Finding]:
-    order, tail = "AIP-ROUTE-011", "ASC-RULE-004"
+    order, tail, failed = "AIP-ROUTE-011", "ASC-RULE-004", "XAI-PERF-007"
     pace = paced(probe, {"slow": 0.5, "middle": 0.22, "fast": 0.01})
     if not pace.steady:
-        for me in (order, tail):
+        for me in (order, tail, failed):
             yield say(me, Status.INCONCLUSIVE, pace.reason)
         return
     three = ("slow", "middle", "fast")
@@ -203,14 +211,21 @@ def measured_latency_orders(probe: Probe) -> Iterator[Finding]:
     case, reply = choose(probe, ("middle", "uneven"))
     what = f"always 220 ms, against no time that is {_LONG_S:g} s one time in five"
     yield served(tail, what, case, reply, "middle")
+    probe.together(2, lambda _: _wait(probe, "fast", 0.6, status=500))
+    pool = ("middle", "fast")
+    again = probe.poll(lambda: _chosen(probe, pool, {}) == "fast", 5.0)
+    yield tell(
+        failed, "the fastest, after two failures that took 600 ms each", again,
+        expected="still the fastest", found="passed over for 5 s",
+    )  # fmt: skip
 
 
 _LONG_S: Final = 0.95
 
 
-def _wait(probe: Probe, role: str, seconds: float) -> None:
+def _wait(probe: Probe, role: str, seconds: float, status: int = 200) -> None:
     case = probe.case()
-    case.script(role, always=Act(wait_s=seconds))
+    case.script(role, always=Act(wait_s=seconds, status=status))
     case.chat({"X-AI-Provider-Pool": case.pool(role)}, model="auto")
 
 

@@ -203,7 +203,7 @@ def errors_are_translated(probe: Probe) -> Iterator[Finding]:
     me = "XAI-COMPAT-009"
     for role in probe.cast.actors:
         status, vendor = int(role[1:]), {"o": "OpenAI", "a": "Anthropic"}[role[0]]
-        fact, exact, near = f"status {status} of {vendor}", *_FITTING[status]
+        fact, (exact, near) = f"status {status} of {vendor}", _FITTING[status]
         case = probe.case()
         case.script(role, always=Act(status=status))
         reply = case.chat(among(case, role, policy="none"))

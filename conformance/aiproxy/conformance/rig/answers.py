@@ -87,7 +87,7 @@ class Author:
         answer = dialect.whole(ask, said)
         if healthy and act.fault != "no-finish":
             self._guard.whole(actor.fake.dialect, ask, answer)
-        silent = ask.shape in ("models", "model") or act.fault in BROKEN_OFF
+        silent = ask.shape in ("models", "model", "mesh") or act.fault in BROKEN_OFF
         usage = None if silent else said.usage
         return Plan(act.status, (*base, _type(_JSON)), _bytes(answer), None, usage)
 

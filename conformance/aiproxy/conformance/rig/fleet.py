@@ -20,7 +20,8 @@ class Fake:
     """One provider a scenario wants, in the words of the Standard's configuration (section 4).
 
     ``dialect`` is what it speaks (``openai``, ``anthropic``, ``google``, ``cohere``, ``mistral``,
-    ``cloudflare``), which also chooses the configured ``type``. ``reach`` is ``open``, or how it
+    ``cloudflare``), which also chooses the configured ``type``; ``peer`` makes it another node of
+    the target's mesh and no provider. ``reach`` is ``open``, or how it
     cannot be reached: ``refused``, ``bad-tls``, ``no-such-host``. ``price`` is
     ``cost_per_1k_tokens`` in USD, ``None`` leaves it unknown. ``alone`` gives it a public model
     name of its own in place of the fleet's common one. ``provider`` and ``model`` are laid over

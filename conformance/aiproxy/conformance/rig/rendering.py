@@ -10,13 +10,14 @@ from typing import Any, Final
 
 from aiproxy.conformance.rig.fleet import Actor, Cast, Casts, World
 from aiproxy.conformance.rig.guard import HarnessFault
+from aiproxy.conformance.rig.peers import is_peer, mesh_of
 from aiproxy.spec import Invalid, validate
 
 Renderer = Callable[[World, Casts, Actor, int], str]
 
 # What stands in a configuration where a dialect's own provider type differs from its name.
 _TYPES: Final = {"openai": "openai_compatible"}
-_NODE: Final = "conformance-target"
+NODE: Final = "conformance-target"
 # Stands in a world's configuration for the folder that the configuration is written to.
 FOLDER: Final = "{folder}"
 
@@ -48,10 +49,12 @@ def aiproxy_yaml(world: World, casts: Casts, default: Actor, port: int) -> str:
 
 def configuration(world: World, casts: Casts, default: Actor, port: int) -> dict[str, Any]:
     """Return the configuration of ``world`` as data."""
-    providers = {actor.id: _provider(actor) for actor in actors(casts, default)}
+    every = tuple(actors(casts, default))
+    providers = {actor.id: _provider(actor) for actor in every if not is_peer(actor)}
+    mesh = mesh_of(every, port)
     rendered = {
         "version": "1.0",
-        "node": {"id": _NODE},
+        "node": {"id": NODE, **({"mesh": mesh} if mesh else {})},
         "server": {"listen_addr": f"127.0.0.1:{port}"},
         "providers": providers,
         "routing": {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from aiproxy.conformance.rig.fleet import Casts, World
+from aiproxy.conformance.rig.peers import is_peer
 
 _ROUTING: Final = {"strategy": "availability"}
 
@@ -76,3 +77,67 @@ ORDERED: Final = World("ordered", _ordered)
 TURNS: Final = World("turns", {"routing": {"strategy": "round_robin"}})
 # The cheapest first, whatever its priority and its past.
 CHEAPEST: Final = World("cheapest", {"routing": {"strategy": "cost_optimized"}})
+
+# Conversations are kept, and three callers have keys of their own.
+CALLERS: Final = tuple(f"sk-conformance-caller-{name}" for name in ("one", "two", "three"))
+STATEFUL: Final = World(
+    "stateful",
+    {
+        "routing": _ROUTING,
+        "conversations": {"enabled": True},
+        "security": {
+            "auth": {
+                "enabled": True,
+                "type": "api_key",
+                "api_keys": [
+                    {"key": key, "name": f"caller-{n}"} for n, key in enumerate(CALLERS, 1)
+                ],
+            }
+        },
+    },
+    api_key=CALLERS[0],
+)
+
+# What a node of a mesh is told of itself, and how often it speaks to its peers. Times are seconds.
+NODE_TYPE: Final = "hybrid"
+NODE_REGION: Final = "region-of-the-suite"
+HEARTBEAT_S: Final = 0.5
+PEER_TIMEOUT_S: Final = 1.0
+
+
+def _federated(casts: Casts) -> Mapping[str, Any]:
+    """Every provider by priority, then the mesh; no load figure may leave the node."""
+    providers = [
+        actor for cast in casts.values() for actor in cast.actors.values()
+        if not is_peer(actor) and actor.fake.provider.get("enabled", True)
+    ]  # fmt: skip
+    chain = [actor.id for actor in sorted(providers, key=lambda one: one.fake.priority)]
+    return {
+        "node": {
+            "type": NODE_TYPE,
+            "region": NODE_REGION,
+            "mesh": {
+                "enabled": True,
+                "share_load": False,
+                "peer_timeout": f"{PEER_TIMEOUT_S:g}s",
+                "heartbeat_interval": f"{HEARTBEAT_S * 1000:g}ms",
+                "secret": "a secret that the nodes of this mesh share",
+                "max_hops": 3,
+            },
+        },
+        "routing": {
+            "strategy": "availability",
+            "failover": {
+                "enabled": True,
+                "max_retries": 3,
+                "retry_delay": "10ms",
+                "same_provider_retries": 0,
+                "fallback_chain": [*chain, "mesh_peer"],
+            },
+            "health": {"min_samples": 1000},
+        },
+    }
+
+
+# A node with peers, who come after every provider.
+FEDERATED: Final = World("federated", _federated)

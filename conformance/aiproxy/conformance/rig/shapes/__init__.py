@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Final
 
-from aiproxy.conformance.rig.shapes import anthropic, cloudflare, cohere, google, mistral, openai
+from aiproxy.conformance.rig.shapes import (
+    anthropic,
+    cloudflare,
+    cohere,
+    google,
+    mistral,
+    openai,
+    peer,
+)
 from aiproxy.conformance.rig.shapes.speech import Dialect
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -13,4 +21,5 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "cohere": cohere,
     "mistral": mistral,
     "cloudflare": cloudflare,
+    "peer": peer,
 }

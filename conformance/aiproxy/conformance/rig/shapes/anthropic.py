@@ -21,30 +21,11 @@ from aiproxy.conformance.rig.shapes.speech import Ask, Call, Frames, Refusal, Sa
 
 _FOREIGN: Final = frozenset({"chat/completions"})
 _MEMBERS: Final = frozenset(
-    [
-        "model",
-        "messages",
-        "max_tokens",
-        "system",
-        "metadata",
-        "stop_sequences",
-        "stream",
-        "temperature",
-        "top_k",
-        "top_p",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "service_tier",
-        "container",
-        "mcp_servers",
-        "context_management",
-        "output_config",
-        "output_format",
-        "inference_geo",
-        "cache_control",
-    ]
-)
+    {"model", "messages", "max_tokens", "system", "metadata", "stop_sequences", "stream",
+     "temperature", "top_k", "top_p", "tools", "tool_choice", "thinking", "service_tier",
+     "container", "mcp_servers", "context_management", "output_config", "output_format",
+     "inference_geo", "cache_control", "diagnostics", "speed", "user_profile_id", "workspace_id"}
+)  # fmt: skip
 _STOP: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
                 "content_filter": "refusal"}  # fmt: skip
 _KINDS: Final = {

@@ -23,47 +23,16 @@ from aiproxy.conformance.rig.shapes.speech import Ask, Call, Frames, Refusal, Sa
 
 _UNKNOWN: Final = "unknown field: parameter '{name}' is not a valid field"
 _MEMBERS: Final = frozenset(
-    [
-        "stream",
-        "model",
-        "messages",
-        "tools",
-        "documents",
-        "citation_options",
-        "response_format",
-        "safety_mode",
-        "max_tokens",
-        "stop_sequences",
-        "temperature",
-        "seed",
-        "frequency_penalty",
-        "presence_penalty",
-        "k",
-        "p",
-        "logprobs",
-        "tool_choice",
-        "strict_tools",
-        "thinking",
-        "priority",
-        "return_prompt",
-        "raw_prompting",
-    ]
-)
+    {"stream", "model", "messages", "tools", "documents", "citation_options", "response_format",
+     "safety_mode", "max_tokens", "stop_sequences", "temperature", "seed", "frequency_penalty",
+     "presence_penalty", "k", "p", "logprobs", "tool_choice", "strict_tools", "thinking",
+     "priority", "return_prompt", "raw_prompting"}
+)  # fmt: skip
 # Members of OpenAI's chat that the compatible surface refuses.
 _REFUSED: Final = frozenset(
-    [
-        "stream_options",
-        "store",
-        "metadata",
-        "logit_bias",
-        "n",
-        "modalities",
-        "prediction",
-        "audio",
-        "service_tier",
-        "parallel_tool_calls",
-    ]
-)
+    {"stream_options", "store", "metadata", "logit_bias", "n", "modalities", "prediction",
+     "audio", "service_tier", "parallel_tool_calls"}
+)  # fmt: skip
 _STOP: Final = {"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL",
                 "content_filter": "ERROR"}  # fmt: skip
 

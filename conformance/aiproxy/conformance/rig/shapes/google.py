@@ -12,70 +12,23 @@ from aiproxy.conformance.rig.shapes.speech import Ask, Call, Frames, Refusal, Sa
 
 _METHOD: Final = re.compile(r"models/([^/:]+):(\w+)$")
 _MEMBERS: Final = frozenset(
-    [
-        "contents",
-        "tools",
-        "toolConfig",
-        "safetySettings",
-        "systemInstruction",
-        "generationConfig",
-        "cachedContent",
-        "model",
-        "labels",
-        "store",
-        "serviceTier",
-    ]
-)
+    {"contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig",
+     "cachedContent", "model", "labels", "store", "serviceTier"}
+)  # fmt: skip
 _GENERATION: Final = frozenset(
-    [
-        "stopSequences",
-        "responseMimeType",
-        "responseSchema",
-        "responseJsonSchema",
-        "responseModalities",
-        "candidateCount",
-        "maxOutputTokens",
-        "temperature",
-        "topP",
-        "topK",
-        "seed",
-        "presencePenalty",
-        "frequencyPenalty",
-        "responseLogprobs",
-        "logprobs",
-        "enableEnhancedCivicAnswers",
-        "speechConfig",
-        "thinkingConfig",
-        "imageConfig",
-        "mediaResolution",
-    ]
-)
+    {"stopSequences", "responseMimeType", "responseSchema", "responseJsonSchema",
+     "responseModalities", "candidateCount", "maxOutputTokens", "temperature", "topP", "topK",
+     "seed", "presencePenalty", "frequencyPenalty", "responseLogprobs", "logprobs",
+     "enableEnhancedCivicAnswers", "speechConfig", "thinkingConfig", "imageConfig",
+     "mediaResolution", "audioTranscriptionConfig", "continuationToken", "modelConfig",
+     "routingConfig"}
+)  # fmt: skip
 _SCHEMA: Final = frozenset(
-    [
-        "type",
-        "format",
-        "title",
-        "description",
-        "nullable",
-        "enum",
-        "maxItems",
-        "minItems",
-        "properties",
-        "required",
-        "minProperties",
-        "maxProperties",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "example",
-        "anyOf",
-        "propertyOrdering",
-        "default",
-        "items",
-        "minimum",
-        "maximum",
-    ]
-)
+    {"type", "format", "title", "description", "nullable", "enum", "maxItems", "minItems",
+     "properties", "required", "minProperties", "maxProperties", "minLength", "maxLength",
+     "pattern", "example", "anyOf", "propertyOrdering", "default", "items", "minimum", "maximum",
+     "additionalProperties", "defs", "ref"}
+)  # fmt: skip
 _STOP: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 _STATUS: Final = {
     400: "INVALID_ARGUMENT",

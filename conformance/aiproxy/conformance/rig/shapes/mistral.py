@@ -13,8 +13,13 @@ from aiproxy.conformance.rig.shapes.speech import Ask, Call, Frames, Refusal, Sa
 
 _EXTRA: Final = "{name}: Extra inputs are not permitted"
 _MEMBERS: Final = frozenset(
-    ["model", "messages", "temperature", "top_p", "top_k", "min_tokens", "max_tokens", "stream", "stream_options", "stop", "random_seed", "metadata", "response_format", "tools", "tool_choice", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "top_logprobs", "prompt_logprobs", "top_prompt_logprobs", "n", "prediction", "parallel_tool_calls", "prompt_mode", "safe_prompt", "reasoning_effort", "guardrails", "prompt_cache_key"]
-)
+    {"model", "messages", "temperature", "top_p", "top_k", "min_tokens", "max_tokens", "stream",
+     "stream_options", "stop", "random_seed", "metadata", "response_format", "tools",
+     "tool_choice", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs",
+     "top_logprobs", "prompt_logprobs", "top_prompt_logprobs", "n", "prediction",
+     "parallel_tool_calls", "prompt_mode", "safe_prompt", "reasoning_effort", "guardrails",
+     "prompt_cache_key", "service_tier"}
+)  # fmt: skip
 _OF_ROLE: Final = {
     "system": {"role", "content"},
     "user": {"role", "content"},
