@@ -801,7 +801,7 @@ def test_an_unknown_price_ranks_last_and_is_refused_under_a_limit(pair, fakes, p
     refused(
         served.chat({"X-AI-Cost-Limit": "0.5", "X-AI-Provider-Pool": "a"}),
         "no_eligible_provider",
-        "X-AI-Provider-Pool",
+        "X-AI-Cost-Limit",
     )
     got = served.chat({"X-AI-Provider-Pool": "a"})
     assert got.provider == "a"

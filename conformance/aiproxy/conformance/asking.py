@@ -11,7 +11,7 @@ from aiproxy.conformance.baseline import Baseline, read_baseline
 from aiproxy.conformance.checks import catalogue
 from aiproxy.conformance.endpoint import base_url
 from aiproxy.conformance.features import feature_of
-from aiproxy.conformance.launching import launch_words, takes_config
+from aiproxy.conformance.launching import launch_words
 from aiproxy.conformance.manifest import Manifest, read_manifest
 from aiproxy.conformance.options import Options, fresh_seed
 from aiproxy.conformance.planning import chosen
@@ -103,7 +103,7 @@ def _fits(options: Options, url: str) -> None:
         raise Usage(f"--mode: expected one of {', '.join(MODES)}; found {mode!r}")
     if options.launch:
         launch_words(options.launch)
-    if mode != OBSERVE and not options.worlds and not takes_config(options.launch):
+    if mode != OBSERVE and not options.worlds and not options.configures:
         raise Usage(
             f"mode {mode} needs a target that the suite configures: --launch with {{config}}, "
             "or worlds in the manifest (aiproxy conformance init writes one)"

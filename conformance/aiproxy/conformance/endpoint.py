@@ -129,7 +129,8 @@ class Endpoint:
     """One target, one key, one budget of requests; may be used by several threads at once.
 
     ``exchanges`` is everything sent so far in the order it was answered, ``answers`` the replies
-    and ``sent`` the requests, in the same order. ``headers`` go with each request.
+    and ``sent`` the requests, in the same order. ``headers`` go with each request, and so does
+    ``configuring``: what a target is told by the request itself about its providers.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Endpoint:
         self.api_key, self.timeout_s = api_key, timeout_s
         self.allowance = allowance or Allowance(budget, limit_s)
         self.headers = dict(headers or {})
+        self.configuring: Mapping[str, str] = {}
         self.exchanges: list[Exchange] = []
         self.answers: list[Reply] = []
         self.sent: list[Sent] = []
@@ -270,6 +272,8 @@ class Endpoint:
             lines += [f"User-Agent: {USER_AGENT}", "Accept: */*"]
         if self.api_key:
             lines.append(f"Authorization: Bearer {self.api_key}")
+        own = {**self.headers, **self.configuring}
+        lines += [f"{name}: {value}" for name, value in own.items()]
         return ("\r\n".join((*lines, *fields)) + "\r\n\r\n").encode()
 
     def _fields(
@@ -286,7 +290,7 @@ class Endpoint:
             fields["Authorization"] = authorization
         elif authorization == "" and self.api_key:
             fields["Authorization"] = f"Bearer {self.api_key}"
-        fields |= self.headers
+        fields |= {**self.headers, **self.configuring}
         given = tuple(extra.items() if isinstance(extra, Mapping) else extra)
         own = {name.lower() for name, _ in given}
         return (*((name, fields[name]) for name in fields if name.lower() not in own), *given)

@@ -7,7 +7,8 @@ from aiproxy.conformance.endpoint import Reply
 from aiproxy.conformance.probe import say, tell
 from aiproxy.conformance.reply import strict_json, x_aiproxy
 from aiproxy.conformance.results import Finding, Status
-from aiproxy.conformance.sightings import POLICY, POOL, SWITCH
+from aiproxy.conformance.rig.log import Attempt
+from aiproxy.conformance.sightings import DEFAULT, POLICY, POOL, SWITCH
 
 if TYPE_CHECKING:
     from aiproxy.conformance.case import Case
@@ -35,6 +36,12 @@ def moved(
         me, fact, role == onto, reply, expected=f"200 from {case.who(onto)}",
         found=f"200 from {case.who(role)}" if role else reply.outcome,
     )  # fmt: skip
+
+
+def seen(case: "Case") -> list[tuple[str, Attempt]]:
+    """Return the attempts of a case with their roles, without those at fakes of other scenarios."""
+    every = zip(case.tried(), case.attempts(), strict=False)
+    return [(role, attempt) for role, attempt in every if role in (*case.roles, DEFAULT)]
 
 
 def header_object(reply: Reply, name: str) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from aiproxy.conformance.options import fresh_seed
 from aiproxy.conformance.planning import every_scenario, plan
 from aiproxy.conformance.rig.fleet import BASE, PLAIN, World
 from aiproxy.conformance.rig.guard import HarnessFault
-from aiproxy.conformance.rig.rendering import RENDERERS, Unrenderable, actors, renderer
+from aiproxy.conformance.rig.rendering import RENDERERS, Unrenderable, actors, headers_of, renderer
 from aiproxy.conformance.scoring import CONTROLLED, rows
 from aiproxy.conformance.staging import casts_of, file_name, opened
 
@@ -25,7 +25,8 @@ _HOST: Final = "127.0.0.1"
 _MOST_PORT: Final = 65535
 _START: Final = {
     "aiproxy": "aiproxy serve --config {config} --port {port}",
-    "litellm": "litellm --config {config} --port {port} --host 127.0.0.1",
+    "litellm": "litellm --config {config} --port {port} --host 127.0.0.1 --telemetry False",
+    "portkey": "npx -y @portkey-ai/gateway --port={port} --headless",
 }
 
 
@@ -122,6 +123,7 @@ def _manifest(target: str, seed: int, urls: dict[str, str], ports: dict[str, int
 
     data = {
         "implementation": target if target in RENDERERS else Path(target).stem,
+        **({"config_for": target} if headers_of(target) else {}),
         "seed": seed,
         "worlds": urls,
         "upstreams": {"ports": ports},

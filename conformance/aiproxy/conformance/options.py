@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiproxy.conformance.launching import Launcher, takes_config
 from aiproxy.conformance.manifest import Target
+from aiproxy.conformance.rig.rendering import headers_of
 from aiproxy.conformance.scoring import ATTACHED, CONTROLLED, OBSERVE
 
 _BUDGETS: Final = {OBSERVE: 200, ATTACHED: 3000, CONTROLLED: 3000}
@@ -60,8 +61,14 @@ class Options:
             return self.mode
         if self.control:
             return ATTACHED
-        configures = self.launcher is not None or takes_config(self.launch)
-        return CONTROLLED if configures or self.worlds else OBSERVE
+        return CONTROLLED if self.configures or self.worlds else OBSERVE
+
+    @property
+    def configures(self) -> bool:
+        """Whether the target that we start is told of our providers, by a file or by requests."""
+        if self.launcher is not None or takes_config(self.launch):
+            return True
+        return bool(self.launch) and headers_of(self.config_for) is not None
 
     @property
     def most_requests(self) -> int:

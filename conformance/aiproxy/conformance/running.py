@@ -154,11 +154,16 @@ class Session:
         from aiproxy.conformance.bothsides import fill_in
         from aiproxy.conformance.endpoint import BudgetSpent, Throttled
         from aiproxy.conformance.probe import NotTestable, Probe
+        from aiproxy.conformance.rig.rendering import unsaid
         from aiproxy.conformance.transport import Unanswered
 
         found, lacking = list(known), {finding.check for finding in known}
         if stage.gone:
             return found + _rest(scenario, found, Status.UNREACHABLE, stage.gone)
+        missing = unsaid(self.options.config_for, stage.cast_of(scenario.name))
+        if missing:
+            return found + _rest(scenario, found, Status.NOT_TESTABLE, missing, SETUP)
+        stage.configure(scenario.name)
         probe = Probe(
             stage.endpoint,
             stage.facts,
@@ -172,8 +177,8 @@ class Session:
             for finding in scenario.look(probe):
                 if finding.check not in lacking:
                     found.append(self._clean(finding))
-        except NotTestable as missing:
-            found += _rest(scenario, found, Status.NOT_TESTABLE, str(missing), SETUP)
+        except NotTestable as lack:
+            found += _rest(scenario, found, Status.NOT_TESTABLE, str(lack), SETUP)
         except BudgetSpent as spent:
             found += _rest(scenario, found, Status.NOT_RUN, str(spent))
         except Throttled as limited:

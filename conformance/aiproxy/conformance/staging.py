@@ -20,7 +20,14 @@ from aiproxy.conformance.planning import AS_IT_IS, every_scenario
 from aiproxy.conformance.probe import Behind, Facts
 from aiproxy.conformance.rig.fleet import Actor, Cast, Casts, Fleet, World, cast
 from aiproxy.conformance.rig.guard import HarnessFault
-from aiproxy.conformance.rig.rendering import FOLDER, Renderer, Unrenderable, renderer
+from aiproxy.conformance.rig.rendering import (
+    FOLDER,
+    Headers,
+    Renderer,
+    Unrenderable,
+    headers_of,
+    renderer,
+)
 from aiproxy.conformance.scoring import ATTACHED, OBSERVE
 
 # How long a target that answers no more may take to end.
@@ -44,6 +51,7 @@ class Stage:
     """One world, ready for its scenarios.
 
     ``end`` says how the target ended, if it did, and ``gone`` that it was found to have ended.
+    ``configured_by`` makes the header fields of a target that has no file of providers.
     """
 
     world: World
@@ -56,17 +64,34 @@ class Stage:
     closing: ExitStack = field(default_factory=ExitStack)
     salt: str = ""
     gone: str = ""
+    configured_by: Headers | None = None
 
     @property
     def asked_model(self) -> str | None:
         """The model that this world is known to serve."""
         return self.default.model if self.default is not None else None
 
+    def configure(self, scenario: str = "") -> None:
+        """Let requests carry what configures the target for ``scenario``, if it takes that there.
+
+        Raises:
+            Unrenderable: the target cannot be told what this world needs.
+        """
+        if self.configured_by is None or self.default is None:
+            return
+        own = self.cast_of(scenario)
+        self.endpoint.configuring = self.configured_by(self.world, own, self.default)
+
+    def cast_of(self, scenario: str) -> Cast:
+        """Return the cast of ``scenario``, which may be empty."""
+        model = self.default.model if self.default is not None else ""
+        return self.casts.get(scenario) or Cast(scenario, model, {})
+
     def behind(self, scenario: Scenario, seed: int) -> Behind | None:
         """Return what ``scenario`` has behind the target, if we control that."""
         if self.upstreams is None or self.default is None:
             return None
-        own = self.casts.get(scenario.name) or Cast(scenario.name, self.default.model, {})
+        own = self.cast_of(scenario.name)
         nonces = random.Random(f"{seed}:nonces:{scenario.name}:{self.salt}")  # noqa: S311
         return Behind(own, self.default, self.upstreams, nonces)
 
@@ -139,6 +164,11 @@ class Stager:
         stage = Stage(world, self._endpoint(fixed, world), Facts(), casts, default, upstreams, end)
         stage.facts.model = default.model
         stage.salt = secrets.token_hex(4) if self._mode == ATTACHED else ""
+        stage.configured_by = headers_of(options.config_for)
+        try:
+            stage.configure()
+        except Unrenderable as missing:
+            raise NotStaged(str(missing)) from None
         return stage
 
     @property

@@ -4,7 +4,8 @@ from typing import Final
 
 MUTANTS: Final = {
     "asks-before-reading": ("AIP-ROUTE-001",),
-    "images-to-anyone": ("AIP-ROUTE-002",),
+    "images-to-anyone": ("AIP-ROUTE-002", "XAI-AUTO-012", "XAI-HDR-034", "ASC-CAP-002"),
+    "one-reason-for-all": ("AIP-ROUTE-002",),
     "hedges-when-slow": ("AIP-ROUTE-004",),
     "never-a-fourth": ("AIP-ROUTE-005",),
     "favourites-wander": ("AIP-ROUTE-006",),

@@ -4,7 +4,7 @@ MUTANTS = {
     "branches-refused": ("XAI-WF-002",),
     "branch-without-base": ("XAI-WF-006", "XAI-FIG-020"),
     "branch-sees-sibling": ("XAI-WF-006", "XAI-FIG-020"),
-    "branch-writes-base": ("XAI-WF-006",),
+    "merge-writes-base": ("XAI-WF-006",),
     "merge-first-only": ("XAI-WF-001", "XAI-WF-009", "XAI-FIG-020"),
     "merge-reordered": ("XAI-WF-009",),
     "merge-twice": ("XAI-WF-009",),

@@ -27,6 +27,7 @@ one observable fact, stands at the line that makes the fact, and is named for wh
     security.py     keys, labels, data classes, rate limits, CORS
     workflow.py     conversations, branches, merges
     mesh.py         other nodes
+    monitor.py      probes of providers that were left out
 """
 
 from right_router.serving import RightRouter

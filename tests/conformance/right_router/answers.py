@@ -7,6 +7,7 @@ bounds, and what was left out is marked.
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from right_server import Refusal
 
@@ -145,7 +146,9 @@ def headers(ask: "Ask") -> list[tuple[str, str]]:
     if served is not None:
         found += identity(ask, served)
     if ask.conversation is not None and not ask.has("no-conversation-id"):
-        found.append(("X-AI-Conversation-ID", ask.conversation))
+        later = ask.preferences.conversation and ask.has("conversation-id-changes")
+        name = f"conv-{uuid4().hex}" if later else ask.conversation
+        found.append(("X-AI-Conversation-ID", name))
     if ask.step is not None:
         found.append(("X-AI-Workflow-Step", ask.step))
     if transparency == "minimal" or ask.plan is None:
@@ -453,7 +456,7 @@ def candidates_told(ask: "Ask") -> list[dict[str, Any]]:
             "provider": m.provider.id,
             "model": m.upstream,
             "eligible": eligible,
-            "reason": reason,
+            "reason": "not_eligible" if reason and ask.has("one-reason-for-all") else reason,
             "score": round(ask.plan.scores.get(m, 0.0), 6) if eligible else None,
             "quality": m.quality_for(ask.task),
         }

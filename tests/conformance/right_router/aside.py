@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from right_router.serving import RightRouter
     from right_router.settings import Model
 
-PROBE_EVERY_S = 0.3
+PROBE_EVERY_S = 0.9
 
 
 def send(router: "RightRouter", model: "Model", body: dict[str, Any]) -> None:
@@ -40,9 +40,11 @@ def fetch(url: str, body: dict[str, Any]) -> None:
 
 
 def probe(router: "RightRouter", stopped: threading.Event) -> None:
-    """Ask providers that are out of rotation to write something, until ``stopped``."""
+    """While no client asks, ask providers that are out of rotation to write something."""
     turns = [{"role": "user", "content": "ping"}]
     while not stopped.wait(PROBE_EVERY_S):
+        if time.monotonic() - router.heard_at < PROBE_EVERY_S:
+            continue
         for model in router.settings.models:
             if router.health.track(model).open_until > time.monotonic():
                 send(router, model, {"messages": turns, "max_tokens": 1})

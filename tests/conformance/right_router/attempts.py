@@ -341,6 +341,11 @@ def written(
     if ask.has("forward-client-key"):
         fields = [*fields, f"X-Client-Authorization: {ask.client_key}"]  # type: ignore[attr-defined]
     path = parts.path + (f"?{parts.query}" if parts.query else "")
+    if ask.attempts[-1].model.provider.dialect == "peer":
+        visited = getattr(ask, "visited", ())
+        fields = [*fields, *ask.router.mesh.signed(path, content, visited)]
+        if ask.has("client-key-to-peers"):
+            fields = [*fields, f"X-Client-Authorization: {ask.client_key}"]  # type: ignore[attr-defined]
     to_openai = ask.attempts[-1].model.provider.type == "openai"
     media = "text/json" if to_openai and ask.has("text-json-to-openai") else "application/json"
     lines = [
@@ -453,6 +458,8 @@ def exhausted(ask: Ask, failures: list[tuple[Model, Failure]]) -> Refusal:
             return Declined(429, "budget_exceeded", "the budget is spent", wait_s=3600, retry=False)
         return Declined(422, "no_eligible_provider", "nobody can express this", "model", retry=False)
     last = real[-1]
+    if ask.has("peer-error-relayed") and failures[-1][0].provider.dialect == "peer":
+        return Declined(400, "invalid_value", "a peer said so")
     if ask.policy == "manual" and not ask.has("manual-like-none"):
         return Declined(503, "failover_required", "choose an alternative", retry=False)
     if ask.remaining() <= 0:

@@ -223,7 +223,7 @@ def sees(model: Model) -> bool:
 def meets(model: Model, task: str, least: float, ask: Ask) -> bool:
     """Return whether the declared quality reaches the threshold, which itself is enough."""
     quality = model.quality_for(task) or 0.0
-    exclusive = ask.has("threshold-exclusive") and least < 1
+    exclusive = ask.has("threshold-exclusive") and least < 1 and not ask.preferences.hint
     return quality > least if exclusive else quality >= least
 
 
@@ -335,7 +335,7 @@ def ranked(ask: Ask, models: list[Model]) -> Plan:
     def key(m: Model) -> tuple[Any, ...]:
         priority = m.provider.priority % (1000 if ask.has("priority-wraps") else 10**9)
         tie = (-task_match(m, ask.task), priority, m.provider.order, m.order)
-        if ask.has("pool-order-counts") and ask.preferences.pool and ask.pool:
+        if ask.has("pool-order-counts") and ask.pool and not ask.model_auto:
             tie = (tie[0], ask.preferences.pool.index(m.provider.id), *tie[1:])  # type: ignore[assignment]
         if ask.has("classes-by-priority") and "vision" in ask.needs:
             return (priority,)
@@ -488,6 +488,8 @@ def with_fallbacks(ask: Ask) -> Plan:
         held: Refusal | None = refusal
     else:
         held = None
+    peers = ask.router.mesh.candidates(ask)
+    found.order = peers + found.order if ask.has("peers-first") else found.order + peers
     if ask.has("disabled-is-last-resort"):
         found.order += disabled(ask)
     if ask.has("favourites-wander") and wanders(ask, found.order):

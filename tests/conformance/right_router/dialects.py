@@ -68,7 +68,7 @@ def request(model: Model, endpoint: str, body: Body, has: Any) -> tuple[str, lis
     for name in ("top_p", "tools", "encoding_format"):
         if has(f"{provider.type}-drops-{name}"):
             body = {n: v for n, v in body.items() if n not in (name, f"{name[:-1]}_choice")}
-    if provider.dialect in ("openai", "cloudflare", "mistral"):
+    if provider.dialect in ("openai", "cloudflare", "mistral", "peer"):
         root = f"{provider.base}/v1"
         if provider.dialect == "mistral" and endpoint == "chat":
             body = to_mistral(body)

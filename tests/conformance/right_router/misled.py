@@ -43,6 +43,11 @@ def hint(value: str) -> Callable[["Ask", list["Model"]], bool]:
     return lambda ask, order: only(ask, Task_Hint=value) and len(ask.pool or ()) == 5
 
 
+def better(one: "Model", other: "Model") -> bool:
+    """Return whether ``one`` has the better priority."""
+    return one.provider.priority < other.provider.priority
+
+
 # The first two candidates change places under these circumstances.
 SWAPS: dict[str, Callable[["Ask", list["Model"]], bool]] = {
     "cost-second": strategy("cost", 5),
@@ -56,7 +61,7 @@ SWAPS: dict[str, Callable[["Ask", list["Model"]], bool]] = {
     "hint-creative-second": hint("creative"),
     "hint-analytical-second": hint("analytical"),
     "hint-alias-second": hint("reasoning-optimized"),
-    "unmeasured-first": lambda a, o: only(a, Max_Latency="") and len(a.pool or ()) == 2,
+    "unmeasured-first": lambda a, o: only(a, Max_Latency="") and better(o[1], o[0]),
     "native-last": lambda a, o: "reasoning" in a.autos and only(a) and len(o) == 3,
     "multimodal-ignored": lambda a, o: only(a, Task_Hint="multimodal") and len(o) == 3,
     "enhanced-last": lambda a, o: "reasoning" in a.autos and only(a) and o[0].reasoning == "enhanced",
@@ -160,7 +165,7 @@ def tools(
     """Return other tools than the right ones."""
     asked = ask.categories
     missing = [category for category in asked if category not in listed]
-    if ask.has("first-category-only") and len(asked) == 2 and not missing:
+    if ask.has("first-category-only") and asked == ("code-execution", "web-search") and not missing:
         return chosen[:1]
     if ask.has("unlisted-category-drops-all") and missing:
         return []
@@ -173,10 +178,18 @@ def tools(
     return chosen
 
 
+HIDDEN = {
+    "web-scraping": ("web-scraping", "data-viz"),
+    "reporting": ("data-analysis", "reporting"),
+    "weather": ("weather", "web-search"),
+}
+
+
 def unmapped(ask: "Ask", names: list[str]) -> list[str]:
     """Return what is reported as unmapped."""
-    if ask.has("weather-hidden") and ask.categories[:1] == ("weather",):
-        return [name for name in names if name != "weather"]
+    for hidden, all_of_them in HIDDEN.items():
+        if ask.has(f"{hidden}-hidden") and ask.categories == all_of_them:
+            return [name for name in names if name != hidden]
     return names
 
 

@@ -23,7 +23,8 @@ def worst_cost(ask: "Ask", model: "Model") -> Decimal | None:
     if output is None:
         output = min(USUAL_OUTPUT, model.output or USUAL_OUTPUT)
     copies = ask.body.get("n") or 1
-    if ask.has("prompt-only-worst-case") and ask.cost_source == "X-AI-Cost-Limit":
+    hinted, limited = ask.preferences.hint, ask.cost_source == "X-AI-Cost-Limit"
+    if ask.has("prompt-only-worst-case") and limited and not hinted:
         copies = 0
     return (ask.prompt_tokens * model.price[0] + output * copies * model.price[1]) / 1000
 

@@ -173,7 +173,7 @@ def joined(field: Field, texts: list[str], has: Has) -> str:
 def parse(field: Field, text: str, has: Has) -> Any:
     """Return the value a text stands for."""
     if not text and field.kind != "hint":
-        if has("empty-header-ignored"):
+        if has("empty-header-ignored") and field.kind in ("enum", "providers"):
             return () if field.kind in ("tokens", "categories") else None
         raise bad(field, "the value is empty")
     reader = READERS[field.kind]
@@ -229,8 +229,6 @@ def read_list(field: Field, text: str, has: Has) -> tuple[str, ...]:
     if not members or not all(pattern.fullmatch(member) for member in members):
         raise bad(field, "a list of ids")
     if field.kind == "categories":
-        if any(has(f"category-{member}-400") for member in members):
-            raise bad(field, "unknown")
         aliases = {} if has("code-exec-unknown") else CATEGORY_ALIASES
         members = [aliases.get(member.lower(), member) for member in members]
     if field.kind == "providers" and has("pool-duplicates-kept"):

@@ -7,10 +7,11 @@ reach ``preferences`` as they came.
 import json
 import socket
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from right_server import Handler, Refusal, RightServer
@@ -19,6 +20,7 @@ from right_router import (
     aside,
     attempts,
     mesh,
+    monitor,
     native,
     security,
     shapes,
@@ -61,11 +63,19 @@ class RightRouter(RightServer):
         self.decisions: OrderedDict[str, Any] = OrderedDict()
         self.conversations: dict[str, Any] = {}
         self.repeats: dict[Any, Any] = {}
-        self.stopped = threading.Event()
+        self.stopped, self.heard_at = threading.Event(), 0.0
+        self.mesh = mesh.Mesh(self)
         if self.has("probes-by-chat"):
             threading.Thread(target=aside.probe, args=(self, self.stopped), daemon=True).start()
 
     request_queue_size = 128
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if not self.has("no-monitor"):
+            threading.Thread(target=monitor.watch, args=(self, self.stopped), daemon=True).start()
+        self.mesh.start()
+        return self
 
     def has(self, defect: str) -> bool:
         """Return whether the router is wrong in this way."""
@@ -73,6 +83,7 @@ class RightRouter(RightServer):
 
     def __exit__(self, *fault: object) -> None:
         self.stopped.set()
+        self.mesh.stop()
         super().__exit__(*fault)
         self.connections.close()
 
@@ -171,6 +182,7 @@ class Exchange(Handler):
 
     def route(self) -> None:
         """Answer one request by its path."""
+        self.router.heard_at = time.monotonic()
         path = self.path.rstrip("/") or "/"
         if path in ("/healthz", "/readyz"):
             return self.send_json(200, {"status": "ok"})
@@ -241,8 +253,8 @@ class Exchange(Handler):
             said = headers_of.Preferences()
         try:
             shapes.check(endpoint, body, self.has)
-        except Refusal:
-            if self.has("asks-before-reading"):
+        except Refusal as refusal:
+            if self.has("asks-before-reading") and refusal.param == "temperature":
                 aside.send(self.router, self.router.settings.models[0], body)
             raise
         ask = self.ask = self.asked(endpoint, body, said)
@@ -391,7 +403,7 @@ class Exchange(Handler):
             return self.send(refusal.status, b"bad header", "text/plain")
         if self.has("header-error-unnamed") and refusal.code == "invalid_header_value":
             body["error"]["param"] = None
-        if self.has("header-error-code") and refusal.code == "invalid_header_value":
+        if self.has("header-error-code") and refusal.param == "X-AI-Multi-Provider":
             body["error"]["code"] = "bad_request"
         return self.send_json(refusal.status, body, silent=self.command == "HEAD")
 
@@ -411,3 +423,27 @@ class Exchange(Handler):
     def setup(self) -> None:
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class MeshExchange(Exchange):
+    """One message of a peer and its answer."""
+
+    @property
+    def router(self) -> RightRouter:
+        found: RightRouter = self.server.router  # type: ignore[attr-defined]
+        return found
+
+    def route(self) -> None:
+        """Answer a heartbeat, or serve what a peer forwards."""
+        self.visited = mesh.received(self)
+        if self.path == mesh.HEARTBEAT:
+            return self.send_json(200, self.router.mesh.about())
+        if self.path not in POST_ONLY:
+            raise Refusal(404, "not_found", "nothing of the mesh")
+        return super().route()
+
+    def asked(self, *given: Any) -> Ask:
+        """Return the request with the nodes it came through."""
+        ask = super().asked(*given)
+        ask.visited = self.visited  # type: ignore[attr-defined]
+        return ask

@@ -476,6 +476,8 @@ def relay(opened: Opened, begin: Any, send: Any) -> None:
             text = frames.chunk(chunk)
             if unfaithful.buffers(opened) or ask.has("stream-buffered") or (
                 ask.has("translated-streams-buffered") and made.model.provider.dialect != "openai"
+            ) or (
+                ask.has("mesh-streams-buffered") and made.model.provider.dialect == "peer"
             ):
                 kept.append(text)
             elif text:

@@ -50,8 +50,6 @@ def before(ask: "Ask") -> None:
         return
     if said.branch and not said.parent and not ask.has("branch-without-parent-ok"):
         raise Refusal(400, "invalid_header_combination", "a branch needs a parent", PARENT)
-    if said.branch and ask.has("branches-one-at-a-time"):
-        TURNSTILE.acquire()
     with LOCK:
         if said.merge:
             merge(ask)
@@ -62,6 +60,8 @@ def before(ask: "Ask") -> None:
         else:
             begin(ask)
         ask.step = step(ask)
+    if said.branch and ask.has("branches-one-at-a-time"):
+        TURNSTILE.acquire(timeout=5)
 
 
 def enabled(ask: "Ask") -> bool:
@@ -84,8 +84,6 @@ def carry_on(ask: "Ask") -> None:
     name = ask.preferences.conversation
     assert name is not None
     ask.conversation = name
-    if ask.has("conversation-id-changes"):
-        ask.conversation = f"conv-{uuid4().hex}"
     if not enabled(ask):
         return
     known = find(ask, name, "X-AI-Conversation-ID")
@@ -134,6 +132,8 @@ def merge(ask: "Ask") -> None:
     turns: Turns = [{"role": "user", "content": f"Results of earlier branches, as data:\n{text}"}]
     put_before(ask, turns * 2 if ask.has("merge-twice") else turns)
     begin(ask, turns)
+    if ask.has("merge-writes-base"):
+        parent.turns = [*parent.turns, *turns]
     ask.merged = names
 
 
@@ -215,9 +215,6 @@ def after(ask: "Ask", text: str | None) -> None:
             known.turns = getattr(ask, "turns_then", known.turns)
         known.turns = [*known.turns, *own, {"role": "assistant", "content": text}]
         known.done = True
-        parent = ask.router.conversations.get(ask.preferences.parent or "")
-        if parent is not None and ask.has("branch-writes-base"):
-            parent.turns = known.turns
         known.labels |= ask.labels
 
 

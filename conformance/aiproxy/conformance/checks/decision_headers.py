@@ -1,12 +1,12 @@
 """The X-AI response headers: their form, when they come, and whether they are true (draft §6)."""
 
-import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.endpoint import Reply
-from aiproxy.conformance.failing import AUTO, among
+from aiproxy.conformance.failing import AUTO, among, seen
 from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.reply import strict_json
 from aiproxy.conformance.results import Finding, Status
@@ -35,6 +35,8 @@ _TRANSPARENCY: Final = (
     "x-ai-selection-confidence",
     "x-ai-failover-occurred",
 )
+# A string of JSON: what is white outside of one is not compact.
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 # What a prompt or a name may hold that breaks a header: quotes, line ends, more than ASCII.
 _PROVOKING: Final = 'Say "ok",\r\nX-AI-Provider-Used: evil\r\n\u00e9 \u4f60\u597d \U0001f600 \\ {}'
 
@@ -101,14 +103,11 @@ def _compact(probe: Probe) -> Iterator[Finding]:
 
 def _not_compact(value: str) -> str:
     """Return what is wrong with the JSON of a header, or nothing."""
-    if not value.isascii():
-        return "not ASCII"
-    try:
-        shortest = json.dumps(json.loads(value), separators=(",", ":"))
-    except ValueError as fault:
-        return f"not JSON ({fault})"
-    # Another spelling of a number or an escape may be a little longer or shorter.
-    return "" if len(value) <= len(shortest) + 8 else f"{len(value)} octets for {len(shortest)}"
+    fault = "" if value.isascii() else "not ASCII"
+    fault = fault or strict_json(value.encode("utf-8", "replace"))[1]
+    # A folded line that was put together again leaves a space behind; that is another check's.
+    spaces = sum(map(str.isspace, _STRING.sub("", value)))
+    return fault or ("" if spaces <= 2 else f"{spaces} spaces between its parts")
 
 
 _CROWD: Final = 60
@@ -317,9 +316,10 @@ def the_mapped_model_is_true(probe: Probe) -> Iterator[Finding]:
 
 def _mapped(what: str, case: "Case", reply: Reply) -> Iterator[Finding]:
     role = case.served(reply)
-    asked = [a.json.get("model") for a in case.attempts() if a.role == role and a.json]
+    asked = [a.json.get("model") for one, a in seen(case) if one == role and a.json]
     if reply.status != 200 or not asked:
-        yield say("XAI-RESP-006", Status.INCONCLUSIVE, f"{what}: not answered", reply)
+        for me in ("XAI-RESP-006", "XAI-RESP-007"):
+            yield say(me, Status.INCONCLUSIVE, f"{what}: not answered", reply)
         return
     value = reply.header(MAPPED)
     yield tell(

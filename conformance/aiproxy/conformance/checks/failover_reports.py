@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.checks.failover_causes import PATIENCE
 from aiproxy.conformance.endpoint import Reply
-from aiproxy.conformance.failing import AUTO, among, header_object, told_of_failover
+from aiproxy.conformance.failing import AUTO, among, header_object, seen, told_of_failover
 from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.results import Finding, Status
 from aiproxy.conformance.rig.acts import Act
@@ -137,7 +137,7 @@ def the_time_lost_is_told(probe: Probe) -> Iterator[Finding]:
     case.script("a", always=Act(status=503, wait_s=_LOST_S))
     case.script("b", Act(wait_s=_LOST_S))
     reply = case.chat(among(case, "a", "b"), model=AUTO)
-    begun = {attempt.role: attempt.at for attempt in reversed(case.attempts())}
+    begun = {role: attempt.at for role, attempt in reversed(seen(case))}
     if case.served(reply) != "b" or "a" not in begun:
         yield say(me, Status.INCONCLUSIVE, "no failover took place", reply)
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aiproxy.conformance.checks import behind, check, derive
-from aiproxy.conformance.failing import AUTO, among
+from aiproxy.conformance.failing import AUTO, among, seen
 from aiproxy.conformance.probe import Probe, refused, say, tell
 from aiproxy.conformance.reply import Reply
 from aiproxy.conformance.results import Finding, Status
@@ -237,11 +237,11 @@ def names_are_mapped(probe: Probe) -> Iterator[Finding]:
                 case.script(first, always=Act(status=504))
             reply = case.chat(among(case, *roles), model=probe.cast.model)
             yield served(me, f"{probe.cast.model} at {' and '.join(roles)}", case, reply, *roles)
-            for attempt in case.attempts():
-                own = case.actor(attempt.role).upstream_model
+            for role, attempt in seen(case):
+                own = case.actor(role).upstream_model
                 named = (attempt.json or {}).get("model")
                 yield tell(
-                    me, f"the name sent to {attempt.role}", named == own, reply,
+                    me, f"the name sent to {role}", named == own, reply,
                     expected=own, found=repr(named),
                 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.checks.decision_headers import x_ai
 from aiproxy.conformance.endpoint import Reply
-from aiproxy.conformance.failing import AUTO, among
+from aiproxy.conformance.failing import AUTO, among, seen
 from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.results import Finding, Status
 from aiproxy.conformance.rig.acts import Act
@@ -155,24 +155,24 @@ def _sent(
     probe: Probe, requests: "list[tuple[str, Case, Reply]]", client: str
 ) -> Iterator[Finding]:
     keys = {role: actor.key for role, actor in probe.cast.actors.items()}
-    seen = [(what, attempt, reply) for what, c, reply in requests for attempt in c.attempts()]
-    if not seen:
+    told = [(what, *pair, reply) for what, case, reply in requests for pair in seen(case)]
+    if not told:
         for me in ("XAI-SEC-018", "XAI-SEC-019"):
             yield say(me, Status.INCONCLUSIVE, "no provider was asked")
         return
-    for what, attempt, reply in seen:
+    for what, role, attempt, reply in told:
         text = f"{attempt.path} {dict(attempt.headers)}".encode() + attempt.body
         yield tell(
-            "XAI-SEC-018", f"what {attempt.role} got for {what}", client.encode() not in text,
+            "XAI-SEC-018", f"what {role} got for {what}", client.encode() not in text,
             reply, expected="not the client's key", found="the client's key",
         )  # fmt: skip
-        foreign = [r for r, key in keys.items() if r != attempt.role and key.encode() in text]
+        foreign = [r for r, key in keys.items() if r != role and key.encode() in text]
         yield tell(
-            "XAI-SEC-019", f"what {attempt.role} got for {what}", not foreign, reply,
+            "XAI-SEC-019", f"what {role} got for {what}", not foreign, reply,
             expected="its own key only", found=f"the key of {', '.join(foreign)}",
         )  # fmt: skip
         # The redirect leads to the same fake under another name: only the path tells them apart.
-        astray = "/redirected" in attempt.path and keys.get(attempt.role, "") in str(text)
+        astray = "/redirected" in attempt.path and keys.get(role, "") in str(text)
         yield tell(
             "XAI-SEC-019", f"where {what} went", not astray, reply, found=attempt.path,
             expected="its key to no other host than the configured one",

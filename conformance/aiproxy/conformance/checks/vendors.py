@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.checks.native_dialects import choice_of, message_of
 from aiproxy.conformance.endings import LEGAL_FINISH
-from aiproxy.conformance.failing import among
+from aiproxy.conformance.failing import among, seen
 from aiproxy.conformance.probe import Probe, is_count, say, tell
 from aiproxy.conformance.reply import Reply
 from aiproxy.conformance.results import Finding, Status
@@ -96,12 +96,12 @@ _OPTIONAL: Final = ("system_fingerprint", "service_tier", "usage")
 
 
 def _adapted(case: "Case", reply: Reply) -> Iterator[Finding]:
-    me, seen = "XAI-ARCH-006", case.attempts()
-    if not seen:
+    me, attempts = "XAI-ARCH-006", seen(case)
+    if not attempts:
         yield tell(me, "the provider's request", False, reply, expected="one", found="none")
         return
-    last = seen[-1]
-    actor = case.actor(last.role)
+    role, last = attempts[-1]
+    actor = case.actor(role)
     yield tell(
         me, f"what {actor.role} makes of it", last.status == 200, reply,
         expected="200: it understands the request", found=f"{last.status} at {last.path}",

@@ -128,20 +128,22 @@ def the_figure_is_replayed(probe: Probe) -> Iterator[Finding]:
     parent is named.
     """
     me, parent = "XAI-FIG-021", ""
-    exchanges = vector("figures/fig-21")["exchanges"]
-    for exchange in exchanges:
+    *before, last = vector("figures/fig-21")["exchanges"]
+    for exchange in before:
         reply = _replayed(probe, exchange["request"], parent)
-        if reply.error.get("code") == "workflow_branch_ambiguous":
-            reply = _replayed(probe, exchange["request"], parent, {PARENT: parent})
         yield tell(me, exchange["label"], reply.status == 200, reply, expected="200")
         parent = parent or reply.header(CONVERSATION) or ""
+    reply = _replayed(probe, last["request"], parent)
+    if reply.error.get("code") == "workflow_branch_ambiguous":
+        reply = _replayed(probe, last["request"], parent, {PARENT: parent})
+    yield tell(me, last["label"], reply.status == 200, reply, expected="200")
     merged = _merged(probe, reply)
     yield tell(
         me, "branches_merged", merged == ["marketing", "product"], reply,
         expected="marketing, product", found=repr(merged),
     )  # fmt: skip
     unknown = {PARENT: parent, MERGE: f"marketing,{named(probe, 1)[0]}"}
-    reply = _replayed(probe, exchanges[-1]["request"], parent, unknown)
+    reply = _replayed(probe, last["request"], parent, unknown)
     yield refused(me, "a merge with an unknown branch", reply, 404)
 
 
@@ -211,17 +213,14 @@ def branches_have_names_and_parents(probe: Probe) -> Iterator[Finding]:
 def branches_run_in_parallel(probe: Probe) -> Iterator[Finding]:
     """The fakes tell: one branch reaches its provider before the other was answered."""
     me, apart = "XAI-WF-007", True
+    base, names, branches = _side_by_side(probe)
     for _ in range(_TRIES):
-        base, names = take(probe, "a"), named(probe, 2)
-        branches = probe.together(
-            list(zip("ab", names, strict=True)),
-            lambda pair, base=base: branch(probe, pair[0], base, pair[1], act=_SLOW),
-        )
         seen = [attempt for turn in branches for attempt in turn.case.attempts()]
         ends = [attempt.answered_at for attempt in seen if attempt.answered_at is not None]
         apart = len(ends) < len(branches) or max(one.at for one in seen) > min(ends)
         if not apart:
             break
+        base, names, branches = _side_by_side(probe)
     for turn in branches:
         yield answered(me, "a branch", turn)
     yield tell(
@@ -229,8 +228,19 @@ def branches_run_in_parallel(probe: Probe) -> Iterator[Finding]:
         branches[-1].reply, expected="both at their providers at the same time",
         found="one after the other",
     )  # fmt: skip
-    final = merge(probe, "a", base, *names)
-    yield holds(me, "both results in a merge", final, *branches, answers=True)
+    for name, turn in zip(names, branches, strict=True):
+        final = merge(probe, "a", base, name)
+        yield holds(me, "its result in a merge", final, turn, answers=True)
+
+
+def _side_by_side(probe: Probe) -> tuple[Turn, list[str], list[Turn]]:
+    """Open two branches at once; return their base, their names and themselves."""
+    base, names = take(probe, "a"), named(probe, 2)
+
+    def opened(pair: tuple[str, str]) -> Turn:
+        return branch(probe, pair[0], base, pair[1], act=_SLOW)
+
+    return base, names, probe.together(list(zip("ab", names, strict=True)), opened)
 
 
 @check(

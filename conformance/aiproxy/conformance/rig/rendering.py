@@ -2,18 +2,24 @@
 
 ``RENDERERS`` maps the name given to ``--config-for`` to a renderer: a function of the world, the
 casts of its scenarios, the default provider and the port, that returns the text of a file.
+A target that takes its configuration from each request has an entry in ``HEADERS`` too: a function
+of the world, one scenario's cast and the default provider, that returns header fields.
+One in ``LACKS`` says of a fake what the target has no words for: a scenario that has such a fake
+cannot be looked at, and says nothing about the target.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from aiproxy.conformance.rig.fleet import Actor, Cast, Casts, World
+from aiproxy.conformance.rig.fleet import Actor, Cast, Casts, Fake, World
 from aiproxy.conformance.rig.guard import HarnessFault
 from aiproxy.conformance.rig.peers import is_peer, mesh_of
 from aiproxy.spec import Invalid, validate
 
 Renderer = Callable[[World, Casts, Actor, int], str]
+Headers = Callable[[World, Cast, Actor], Mapping[str, str]]
 
 # What stands in a configuration where a dialect's own provider type differs from its name.
 _TYPES: Final = {"openai": "openai_compatible"}
@@ -94,13 +100,52 @@ def renderer(name: str) -> Renderer:
     Raises:
         ValueError: neither a renderer nor a file.
     """
-    for module in ("litellm", "portkey"):
-        import_module(f"aiproxy.conformance.rig.rendering_{module}")
+    _know_all()
     if name in RENDERERS:
         return RENDERERS[name]
     from aiproxy.conformance.rig.template import from_template
 
     return from_template(name, tuple(RENDERERS))
+
+
+def headers_of(name: str) -> Headers | None:
+    """Return what makes the fields that configure the target ``name``, if it takes any."""
+    _know_all()
+    return HEADERS.get(name)
+
+
+def unsaid(name: str, one: Cast) -> str:
+    """Return what the target ``name`` cannot be told of the providers in ``one``, if anything."""
+    _know_all()
+    lacks = LACKS.get(name)
+    if lacks is None:
+        return ""
+    told = (lacks(actor.fake) for actor in one.actors.values())
+    missing = ", ".join(dict.fromkeys(filter(None, told)))
+    return f"a configuration of {name} has no words for {missing}" if missing else ""
+
+
+def ranks(every: Iterable[Actor]) -> Mapping[str, int]:
+    """Return the place of each actor among those of its model, by id: 1 is asked first."""
+    found: dict[str, int] = {}
+    last: Counter[str] = Counter()
+    for actor in sorted(every, key=lambda one: one.fake.priority):
+        last[actor.model] += 1
+        found[actor.id] = last[actor.model]
+    return found
+
+
+def patience_s(fake: Fake) -> float | None:
+    """Return how long a provider may take to begin its answer, in seconds, if that is limited."""
+    said = str(fake.provider.get("timeouts", {}).get("first_byte", ""))
+    if not said:
+        return None
+    return float(said[:-2]) / 1000 if said.endswith("ms") else float(said.removesuffix("s"))
+
+
+def _know_all() -> None:
+    for module in ("litellm", "portkey"):
+        import_module(f"aiproxy.conformance.rig.rendering_{module}")
 
 
 def _in_order(one: Cast) -> Iterable[Actor]:
@@ -138,3 +183,5 @@ def _model(actor: Actor) -> dict[str, Any]:
 
 
 RENDERERS: Final[dict[str, Renderer]] = {"aiproxy": aiproxy_yaml}
+HEADERS: Final[dict[str, Headers]] = {}
+LACKS: Final[dict[str, Callable[[Fake], str]]] = {}

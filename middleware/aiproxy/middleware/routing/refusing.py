@@ -28,17 +28,18 @@ def unknown_model() -> ProxyError:
     )
 
 
-#: reason -> (constraint, code); the first that rejects somebody names the blocking header
+#: (reason, constraint, code); the first that rejects somebody names the blocking header. The pool is
+#: last: whoever is not in it was not asked for, and says nothing about those who were.
 _BLOCKERS: Final = (
     ("lacks_security_label", "labels", "unsupported_security_requirement"),
     ("wrong_region", "regions", "unsupported_security_requirement"),
     ("not_local", "local_only", "unsupported_security_requirement"),
-    ("not_in_pool", "pool", "no_eligible_provider"),
     ("over_cost_limit", "cost_limit", "no_eligible_provider"),
     ("price_unknown", "cost_limit", "no_eligible_provider"),
     ("below_quality_threshold", "quality", "no_eligible_provider"),
     ("quality_unknown", "quality", "no_eligible_provider"),
     ("over_max_latency", "max_latency_ms", "no_eligible_provider"),
+    ("not_in_pool", "pool", "no_eligible_provider"),
 )
 
 
