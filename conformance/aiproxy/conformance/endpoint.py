@@ -119,10 +119,15 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """When and with what a recorded request left, for whoever looks for its other side."""
+    """When and with what a recorded request left, for whoever looks for its other side.
+
+    ``path`` is empty for raw bytes.
+    """
 
     begun: float
     content: bytes
+    path: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class Endpoint:
@@ -290,10 +295,11 @@ class Endpoint:
             fields["Authorization"] = authorization
         elif authorization == "" and self.api_key:
             fields["Authorization"] = f"Bearer {self.api_key}"
-        fields |= {**self.headers, **self.configuring}
+        fields |= self.headers
         given = tuple(extra.items() if isinstance(extra, Mapping) else extra)
         own = {name.lower() for name, _ in given}
-        return (*((name, fields[name]) for name in fields if name.lower() not in own), *given)
+        ours = ((name, fields[name]) for name in fields if name.lower() not in own)
+        return (*ours, *given, *self.configuring.items())  # long: last, where a record is cut
 
     def _record(self, shown: "_Shown", answer: Answer | None, fault: str) -> Reply:
         label = f"{self._prefix}{shown.number}"
@@ -314,7 +320,7 @@ class Endpoint:
         with self._lock:
             self.exchanges.append(exchange)
             self.answers.append(reply)
-            self.sent.append(Sent(shown.begun, shown.content))
+            self.sent.append(Sent(shown.begun, shown.content, shown.path, shown.headers))
         return reply
 
 
@@ -325,4 +331,5 @@ class _Shown:
         self, number: int, first: str, headers: tuple[tuple[str, str], ...], content: bytes
     ) -> None:
         self.number, self.first, self.headers, self.content = number, first, headers, content
+        self.path = first.split()[1] if first.endswith("HTTP/1.1") else ""
         self.begun = time.monotonic()

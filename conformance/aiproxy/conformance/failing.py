@@ -24,16 +24,17 @@ def among(case: "Case", *roles: str, policy: str = "automatic") -> dict[str, str
 def moved(
     me: str, fact: str, case: "Case", reply: Reply, *, off: str, onto: str, seen: bool = True
 ) -> Finding:
-    """Return whether ``reply`` is the answer of ``onto`` after ``off`` had failed.
+    """Return whether ``reply`` is an answer of somebody else after ``off`` had failed.
 
-    ``seen`` is whether a request would show in the log of ``off``: one that refuses connections
-    never sees any. Where it would and does not, the fault was not exercised: inconclusive.
+    That is ``onto`` where the pool is respected, which is another check's business. ``seen`` is
+    whether a request would show in the log of ``off``: one that refuses connections never sees
+    any. Where it would and does not, the fault was not exercised: inconclusive.
     """
     role = case.served(reply) if reply.status == 200 else ""
-    if role == onto and seen and off not in case.order():
+    if role and role != off and seen and off not in case.order():
         return say(me, Status.INCONCLUSIVE, f"{fact}: {case.who(off)} was not asked", reply)
     return tell(
-        me, fact, role == onto, reply, expected=f"200 from {case.who(onto)}",
+        me, fact, role not in ("", off), reply, expected=f"200 from {case.who(onto)}",
         found=f"200 from {case.who(role)}" if role else reply.outcome,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Final
 
 from aiproxy.conformance.checks import Check, Scenario, catalogue
+from aiproxy.conformance.instruments import PROOFS
 from aiproxy.conformance.options import Options
 from aiproxy.conformance.rig.fleet import BASE, PLAIN, World
 from aiproxy.conformance.scoring import OBSERVE, rows, visible
@@ -108,7 +109,10 @@ def plan(asked: Iterable[Check], mode: str) -> Plan:
     Raises:
         ValueError: two worlds of one name.
     """
-    needed = with_needed(home()[row.id] for row in asked)
+    wanted = [home()[row.id] for row in asked]
+    if mode != OBSERVE and any(row.level > 1 for one in wanted for row in one.checks):
+        wanted += [home()[proof] for proof in PROOFS]  # some may have to be run for the others
+    needed = with_needed(wanted)
     worlds: dict[str, World] = {}
     for scenario in needed:
         world = world_of(scenario, mode)

@@ -13,7 +13,7 @@ from aiproxy.conformance.planning import UnknownCheck, chosen, home, plan, with_
 from aiproxy.conformance.redaction import Redactor, public_url
 from aiproxy.conformance.report import Report, WorldRun, cleaned
 from aiproxy.conformance.results import DEPENDENCY, SETUP, Finding, Result, Status, settle
-from aiproxy.conformance.scoring import derived, may_fail, not_observed, scored
+from aiproxy.conformance.scoring import OBSERVE, derived, may_fail, not_observed, scored
 
 if TYPE_CHECKING:
     from aiproxy.conformance.endpoint import Exchange
@@ -190,7 +190,26 @@ class Session:
             found += _rest(scenario, found, Status.HARNESS_ERROR, self._redact.text(reason))
         if stage.upstreams is not None:
             fill_in(stage.endpoint, before, stage.upstreams.attempts)
-        return found
+        return self._founded(scenario, stage, found, before)
+
+    def _founded(
+        self, scenario: Scenario, stage: "Stage", found: list[Finding], before: int
+    ) -> list[Finding]:
+        """Return ``found`` without failures that only repeat that of a means they were seen by."""
+        from aiproxy.conformance import instruments
+
+        own = {row.id for row in scenario.checks}
+        failed = any(finding.status is Status.FAIL for finding in found)
+        if self.mode == OBSERVE or not failed or own & set(instruments.PROOFS):
+            return found
+        asked = zip(stage.endpoint.answers[before:], stage.endpoint.sent[before:], strict=True)
+        means = {reply.label: instruments.used(sent) for reply, sent in asked}
+        proofs = {proof for some in means.values() for proof in some}
+        broken = [
+            proof for proof in instruments.PROOFS
+            if proof in proofs and self.result_of(proof).status is Status.FAIL
+        ]  # fmt: skip
+        return [instruments.stands_on(finding, means, broken) for finding in found]
 
     def _blame(
         self, scenario: Scenario, stage: "Stage", found: list[Finding], reason: str

@@ -1,7 +1,7 @@
 """Causes of failover: each defect of the right router and the check that must notice it."""
 
 MUTANTS: dict[str, tuple[str, ...]] = {
-    "auto-waits-on": ("XAI-FAIL-005",),
+    "pools-wait-on": ("XAI-FAIL-005",),
     "unknown-host-is-final": ("XAI-FAIL-006",),
     "504-is-final": ("XAI-FAIL-007",),
     "422-fails-over": ("XAI-FAIL-008",),

@@ -3,9 +3,9 @@
 from typing import Final
 
 MUTANTS: Final = {
-    "plain-never-fails-over": ("AIP-FAIL-001",),
+    "plain-500-is-final": ("AIP-FAIL-001",),
     "chain-ignored": ("AIP-FAIL-002",),
-    "attempts-told-backwards": ("UNI-ROUTE-007",),
+    "attempts-told-backwards": ("UNI-ROUTE-007", "XAI-FAIL-017"),
     "max-retries-ignored": ("AIP-FAIL-004",),
     "pause-before-next": ("AIP-FAIL-005", "UNI-BENCH-004"),
     "retry-delay-ignored": ("AIP-FAIL-005",),

@@ -9,6 +9,6 @@ MUTANTS: Final = {
     "hedges-when-slow": ("AIP-ROUTE-004",),
     "never-a-fourth": ("AIP-ROUTE-005",),
     "favourites-wander": ("AIP-ROUTE-006",),
-    "round-robin-stuck": ("AIP-ROUTE-013",),
-    "require-prefers": ("ASC-RULE-001",),
+    "strategy-takes-no-turns": ("AIP-ROUTE-013",),
+    "require-prefers": ("ASC-RULE-001", "AIP-ROUTE-018", "AIP-ROUTE-024"),
 }

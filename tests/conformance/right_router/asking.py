@@ -204,8 +204,6 @@ def policy_of(ask: Ask) -> str:
     deaf = ask.has("responses-ignore-policy") and ask.endpoint in ("draft", "responses")
     if ask.preferences.failover is not None and not deaf:
         return ask.preferences.failover
-    if ask.mode == "plain" and ask.has("plain-never-fails-over"):
-        return "none"
     return "automatic" if ask.settings.failover.get("enabled", True) else "none"
 
 

@@ -118,6 +118,8 @@ def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
         failure = failures[-1][1]
         if ask.has("close-is-final") and failure.code == "closed":
             raise lone(failure)
+        if ask.has("plain-500-is-final") and ask.mode == "plain" and failure.status == 500:
+            raise lone(failure)
         if ask.has("second-overload-is-final") and len(failures) == 2 and failure.wait_s:
             raise lone(failure)
         if failure.retry == "never":

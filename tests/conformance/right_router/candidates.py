@@ -406,6 +406,8 @@ def spread(
     """Return the order with equals taking turns, where strategy or configuration says so."""
     balancing = ask.settings.balancing
     enabled = bool(balancing.get("enabled")) and not ask.has("no-balancing")
+    if strategy == "round_robin" and ask.has("strategy-takes-no-turns"):
+        return order
     if strategy == "round_robin":
         how, equal = "round_robin", list({m.provider: m for m in reversed(order)}.values())[::-1]
         if ask.ladder:

@@ -84,6 +84,9 @@ def answer(ask: "Ask", told: dict[str, Any]) -> dict[str, Any]:
     calls = message.get("tool_calls") or []
     if ask.has("figure-7-own-names") and calls and drawn(ask, Task_Hint="coding", Tool_Categories=""):
         calls[0]["function"]["name"] = "scraper_tool"
+    if ask.has("arguments-encoded-twice") and calls and "forecast" in str(calls):
+        for call in calls:
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
     if ask.has("figure-10-one-call") and drawn(ask, Task_Hint="multimodal", Tool_Categories=""):
         message["tool_calls"] = calls[:1]
     return told

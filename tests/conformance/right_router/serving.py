@@ -371,7 +371,9 @@ class Exchange(Handler):
         self.wfile.write(b"0\r\n\r\n")
 
     def common(self, media: str) -> list[tuple[str, str]]:
-        """Return the fields of every answer."""
+        """Return the fields of every answer, having kept the record that a client may ask for."""
+        if self.ask is not None:
+            self.router.remember(self.ask)
         found = [("Content-Type", media)]
         if not self.has("no-request-id"):
             found.append(("x-request-id", self.request_id))

@@ -69,25 +69,26 @@ def told(ask: "Ask", message: str) -> str:
 
 def failed(ask: "Ask", model: "Model", failure: Failure) -> Failure:
     """Return the failure as it is going to be judged."""
+    pooled = len(ask.pool or ()) == 2
     final = ask.has("unknown-host-is-final") and failure.reason == "dns_error"
     if ask.has("stream-503-is-final") and ask.stream and failure.status == 503:
         final = True
-    if ask.has("outage-tires") and failure.reason == "connect_error" and ask.model_auto:
+    if ask.has("outage-tires") and failure.reason == "connect_error" and pooled:
         counts = ask.router.__dict__.setdefault("outages", {})
         counts[model.provider.id] = counts.get(model.provider.id, 0) + 1
         final = final or counts[model.provider.id] > 1
     if final:
         return Failure(failure.reason, "never", status=502)
-    if ask.has("422-fails-over") and failure.status == 422 and len(ask.pool or ()) > 1:
+    if ask.has("422-fails-over") and failure.status == 422 and pooled:
         return Failure(failure.reason, status=422)
-    if ask.has("403-passed-on") and failure.status == 403 and ask.model_auto:
+    if ask.has("403-passed-on") and failure.status == 403 and pooled:
         return Failure(failure.reason, "never", status=403)
     return failure
 
 
 def patience(ask: "Ask", limit: float) -> float:
     """Return until when a provider may take its time."""
-    return limit + 600 if ask.has("auto-waits-on") and ask.model_auto else limit
+    return limit + 600 if ask.has("pools-wait-on") and len(ask.pool or ()) == 2 else limit
 
 
 def queue(ask: "Ask", waiting: list["Model"], failures: int, model: "Model") -> list["Model"]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.endpoint import Reply
-from aiproxy.conformance.failing import AUTO, among
+from aiproxy.conformance.failing import among
 from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.reply import x_aiproxy
 from aiproxy.conformance.results import Finding, Status
@@ -42,7 +42,7 @@ def each_gets_its_own(probe: Probe) -> Iterator[Finding]:
         number, case = item
         roles = (("a", "b"), ("a", "c"), ("b",), ("c", "b"))[number % 4]
         headers = among(case, *roles)
-        return (case.stream if number % 2 else case.chat)(headers, model=AUTO)
+        return (case.stream if number % 2 else case.chat)(headers)
 
     replies = probe.together(cases, ask)
     yield from _own_answers(cases, replies)

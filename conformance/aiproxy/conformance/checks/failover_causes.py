@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from aiproxy.conformance.checks import behind, check, derive
-from aiproxy.conformance.failing import AUTO, among, coded, moved, no_answer_found
+from aiproxy.conformance.failing import among, coded, moved, no_answer_found
 from aiproxy.conformance.probe import Probe, tell
 from aiproxy.conformance.reply import Reply
 from aiproxy.conformance.results import Finding, Status
@@ -47,8 +47,8 @@ def a_timeout_moves_on(probe: Probe) -> Iterator[Finding]:
 
     def ask(role: str) -> Reply:
         if role == "slow":
-            return late.chat(among(late, role, "b"), model=AUTO)
-        return silent.stream(among(silent, role, "b"), model=AUTO, stop_after_s=_LATE_S)
+            return late.chat(among(late, role, "b"))
+        return silent.stream(among(silent, role, "b"), stop_after_s=_LATE_S)
 
     reply, streamed = probe.together(("slow", "mute"), ask)
     yield moved(me, "a late answer", late, reply, off="slow", onto="b")
@@ -83,7 +83,7 @@ def an_unreachable_provider_moves_on(probe: Probe) -> Iterator[Finding]:
     }
     for role, fact in what.items():
         case = probe.case()
-        reply = case.chat(among(case, role, "b"), model=AUTO)
+        reply = case.chat(among(case, role, "b"))
         yield moved(me, fact, case, reply, off=role, onto="b", seen=False)
     yield from _trusted_nobody(probe)
 
@@ -91,7 +91,7 @@ def an_unreachable_provider_moves_on(probe: Probe) -> Iterator[Finding]:
 def _trusted_nobody(probe: Probe) -> Iterator[Finding]:
     """The negative twin: what must not be trusted is not asked even when nobody else is left."""
     case = probe.case()
-    reply = case.chat(among(case, "untrusted"), model=AUTO)
+    reply = case.chat(among(case, "untrusted"))
     yield no_answer_found("XAI-FAIL-006", "nobody to move on to", reply, 500, 502, 503, 504)
     yield only_asked("XAI-FAIL-006", "the certificate", case, reply)
 
@@ -112,7 +112,7 @@ def a_transient_status_moves_on(probe: Probe) -> Iterator[Finding]:
     for status in _STATUSES:
         case, role = probe.case(), f"s{status}"
         case.script(role, always=Act(status=status))
-        reply = case.chat(among(case, role, "b"), model=AUTO)
+        reply = case.chat(among(case, role, "b"))
         yield moved("XAI-FAIL-007", f"status {status}", case, reply, off=role, onto="b")
 
 
@@ -130,7 +130,7 @@ def a_refused_request_stays(probe: Probe) -> Iterator[Finding]:
     for status in (400, 413, 422):
         case, role = probe.case(), f"s{status}"
         case.script(role, always=Act(status=status, code="invalid_value"))
-        reply = case.chat(among(case, role, "b"), model=AUTO)
+        reply = case.chat(among(case, role, "b"))
         yield only_asked(me, f"after status {status}", case, reply, role)
         if reply.status != 200:
             clients = 400 <= reply.status < 500 and reply.status not in (401, 403, 408, 429)
@@ -154,13 +154,13 @@ def a_credential_fault_is_not_the_clients(probe: Probe) -> Iterator[Finding]:
     for status, shared, single in ((401, "s401", "alone"), (403, "s403", "barred")):
         case = probe.case()
         case.script(shared, always=Act(status=status))
-        reply = case.chat(among(case, shared, "b"), model=AUTO)
+        reply = case.chat(among(case, shared, "b"))
         yield moved(me, f"status {status}", case, reply, off=shared, onto="b")
 
         case, key = probe.case(), probe.cast[single].key
         told = f"Incorrect API key provided: {key[:10]}...{key[-6:]}"
         case.script(single, always=Act(status=status, message=told))
-        reply = case.chat(among(case, single), model=AUTO)
+        reply = case.chat(among(case, single))
         yield no_answer_found(me, f"status {status} and nobody else", reply, 500, 502, 503)
         yield coded(me, reply, "upstream_auth_failed", "all_providers_failed")
         leaks = key[:10].encode() in reply.body or key[-6:].encode() in reply.body
@@ -194,11 +194,11 @@ def a_broken_answer_moves_on(probe: Probe) -> Iterator[Finding]:
     for fault, fact in _BROKEN.items():
         case, role = probe.case(), fault.replace("-", "")
         case.script(role, always=Act(fault=fault))
-        reply = case.chat(among(case, role, "b"), model=AUTO)
+        reply = case.chat(among(case, role, "b"))
         yield moved(me, fact, case, reply, off=role, onto="b")
     case = probe.case()
     case.script("alone", always=Act(fault="html"))
-    reply = case.chat(among(case, "alone"), model=AUTO)
+    reply = case.chat(among(case, "alone"))
     yield no_answer_found(me, "an HTML page and nobody else", reply, 500, 502, 503)
     yield coded(me, reply, "upstream_invalid_response", "all_providers_failed")
 
@@ -221,7 +221,7 @@ def an_exhausted_chain_is_one_error(probe: Probe) -> Iterator[Finding]:
     secret = f"internal-{probe.word()}"
     for role in case.roles:
         case.script(role, always=Act(status=503, message=f"queue {secret} is full"))
-    reply = case.chat(among(case, *case.roles), model=AUTO)
+    reply = case.chat(among(case, *case.roles))
     yield no_answer_found(me, "the answer when all fail", reply, 502, 503)
     yield coded(me, reply, "all_providers_failed", "provider_overloaded")
     shown = secret.encode() in reply.body or any(secret in value for _, value in reply.headers)
@@ -251,13 +251,13 @@ def a_failover_keeps_the_constraints(probe: Probe) -> Iterator[Finding]:
     me, case = "XAI-FAIL-023", probe.case()
     for role in ("a", "b"):
         case.script(role, always=Act(status=503))
-    reply = case.chat(among(case, "a", "b"), model=AUTO)
+    reply = case.chat(among(case, "a", "b"))
     yield only_asked(me, "a pool whose members fail", case, reply, "a", "b")
     yield no_answer_found(me, "its answer", reply, 502, 503)
     twin = probe.case()
     for role in ("a", "b"):
         twin.script(role, always=Act(status=503))
-    reply = twin.chat(among(twin, "a", "b", "fit"), model=AUTO)
+    reply = twin.chat(among(twin, "a", "b", "fit"))
     yield served(me, "a pool with one who is well", twin, reply, "fit")
 
 
@@ -280,7 +280,7 @@ def an_outage_is_hidden(probe: Probe) -> Iterator[Finding]:
     cases = [probe.case() for _ in range(_OUTAGE)]
     for number, case in enumerate(cases[::2]):
         case.script("ab"[number % 2], always=ways[number % len(ways)])
-    replies = [case.chat(among(case, "a", "b"), model=AUTO) for case in cases]
+    replies = [case.chat(among(case, "a", "b")) for case in cases]
     for case, reply in zip(cases, replies, strict=True):
         if reply.status != 200 or not case.served(reply):
             yield served(me, "a request while one provider comes and goes", case, reply, "a", "b")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aiproxy.conformance.checks import behind, check, derive
-from aiproxy.conformance.failing import AUTO, among, seen
+from aiproxy.conformance.failing import among, seen
 from aiproxy.conformance.probe import Probe, refused, say, tell
 from aiproxy.conformance.reply import Reply
 from aiproxy.conformance.results import Finding, Status
@@ -258,7 +258,7 @@ def names_are_mapped(probe: Probe) -> Iterator[Finding]:
 def an_idempotency_key_counts(probe: Probe) -> Iterator[Finding]:
     me, case, name = "XAI-FAIL-024", probe.case(), f"idem-{probe.word()}"
     headers = {**among(case, "a"), "Idempotency-Key": name}
-    first, second = (case.chat(headers, model=AUTO) for _ in range(2))
+    first, second = (case.chat(headers) for _ in range(2))
     got = case.attempts()
     passed = bool(got) and all(a.headers.get("idempotency-key") == name for a in got)
     once = len(got) == 1 and first.object.get("id") == second.object.get("id")
@@ -267,7 +267,7 @@ def an_idempotency_key_counts(probe: Probe) -> Iterator[Finding]:
         expected="answered once, or the key at the provider",
         found=f"{len(got)} requests, without the key",
     )  # fmt: skip
-    other = case.chat({**headers}, prompt="Say something else.", model=AUTO)
+    other = case.chat({**headers}, prompt="Say something else.")
     refuses = other.status in (400, 409, 422)
     yield tell(
         me, "another request under that key", refuses or passed, other,

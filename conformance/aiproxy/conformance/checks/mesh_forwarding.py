@@ -146,6 +146,7 @@ def _forwarded(
 
 def _streamed(probe: Probe) -> Finding:
     me, whole, spread = "AIP-MESH-026", _GAP_S * (_PIECES - 1), 0.0
+    reply: Reply | None = None
     for _ in range(_TRIES):
         case = probe.case()
         case.script("local", always=_FAILS)

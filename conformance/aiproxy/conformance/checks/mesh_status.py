@@ -39,6 +39,7 @@ _BACK_S: Final = 3.0
 _DELAY_S: Final = 0.3
 _MEASURED_S: Final = 8.0
 _BEATS: Final = 9
+_FIRST_S: Final = 6 * HEARTBEAT_S
 _COUNTED_S: Final = 12.0
 # Between the middle gap and the configured interval: a fifth of jitter, and a slow machine.
 _AWAY: Final = 0.25
@@ -198,6 +199,10 @@ def peers_are_followed(probe: Probe) -> Iterator[Finding]:
     health, words, latency = "AIP-MESH-009", "AIP-MESH-018", "AIP-MESH-019"
     probe.upstreams.habit(probe.cast["slow"].id, Act(wait_s=_DELAY_S))
     watch = _Watch(probe)
+    if not watch.row("ill"):
+        for me in (health, words, latency):
+            yield tell(me, "a configured peer", False, watch.reply, expected="has an entry")
+        return
     met = probe.poll(lambda: watch.status("ill") == "healthy", _MET_S, _EVERY_S)
     for me in (health, words):
         yield tell(
@@ -206,12 +211,14 @@ def peers_are_followed(probe: Probe) -> Iterator[Finding]:
         )  # fmt: skip
     if met:
         yield from _falls_ill(health, probe, watch)
+        yield from _measured(latency, probe, watch)
+    else:
+        yield say(latency, Status.INCONCLUSIVE, "a peer that answers is not shown as healthy")
     strange = sorted(watch.seen - set(_WORDS))
     yield tell(
         words, "every status seen", not strange, watch.reply, expected=", ".join(_WORDS),
         found=", ".join(strange),
     )  # fmt: skip
-    yield from _measured(latency, probe, watch)
 
 
 class _Watch:
@@ -294,13 +301,14 @@ def _measured(me: str, probe: Probe, watch: _Watch) -> Iterator[Finding]:
 def heartbeats_are_sent(probe: Probe) -> Iterator[Finding]:
     """The peer's log goes back to the start of the target, so that little is left to wait for."""
     often, secret = "AIP-MESH-007", "AIP-MESH-011"
-    probe.poll(lambda: len(_times(_beats(probe))) >= _BEATS, _COUNTED_S, 0.2)
+    if probe.poll(lambda: bool(_beats(probe)), _FIRST_S):
+        probe.poll(lambda: len(_times(_beats(probe))) >= _BEATS, _COUNTED_S, 0.2)
     beats = _beats(probe)
     gaps = [after - before for before, after in pairwise(_times(beats))]
     if len(gaps) < 2:
         yield tell(
             often, "heartbeats", False, expected=f"one every {HEARTBEAT_S:g} s",
-            found=f"{len(beats)} in {_COUNTED_S:g} s and more",
+            found=f"{len(beats)} in {_COUNTED_S if beats else _FIRST_S:g} s and more",
         )  # fmt: skip
         yield say(secret, Status.INCONCLUSIVE, "no heartbeats to look at")
         return

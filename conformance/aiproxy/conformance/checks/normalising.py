@@ -81,9 +81,13 @@ def vendors_can_be_swapped(probe: Probe) -> Iterator[Finding]:
 
 
 def _shape(value: Any, path: str = "") -> frozenset[str]:
-    """Return the paths of all members of a JSON value, with the kinds of their values."""
+    """Return the paths of all members of a JSON value, with the kinds of their values.
+
+    A member that is null says what its absence says.
+    """
     if isinstance(value, dict):
-        inner = [_shape(member, f"{path}.{name}") for name, member in value.items()]
+        there = {name: member for name, member in value.items() if member is not None}
+        inner = [_shape(member, f"{path}.{name}") for name, member in there.items()]
         return frozenset().union(*inner)
     if isinstance(value, list):
         return frozenset().union(*(_shape(one, f"{path}[]") for one in value))

@@ -108,6 +108,8 @@ def simulation_adds_one_instruction(probe: Probe) -> Iterator[Finding]:
     turns = _turns(case)
     reply = ask(case, ("plain", "plain2"), {POLICY: "automatic"}, reasoning=AUTO, messages=turns)
     yield served(me, "two plain ones, the first fails", case, reply, "plain2")
+    if not case.attempts():
+        yield say("XAI-REASON-005", Status.INCONCLUSIVE, "no provider was asked", reply)
     for attempt in case.attempts():
         added = additions(turns, attempt.json)
         who = f"what {case.who(attempt.role)} received"

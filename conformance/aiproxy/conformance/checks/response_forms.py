@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiproxy.conformance.case import OMIT, RESPONSES
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.endings import finish_of, shown
-from aiproxy.conformance.failing import AUTO, among, coded
+from aiproxy.conformance.failing import among, coded
 from aiproxy.conformance.probe import Probe, declines, is_count, refused, say, tell
 from aiproxy.conformance.reply import Reply
 from aiproxy.conformance.results import Finding, Status
@@ -49,9 +49,9 @@ def both_forms_are_answered(probe: Probe) -> Iterator[Finding]:
     yield from _genuine(probe)
     me = "XAI-COMPAT-015"
     case = probe.case()
-    both = case.draft(among(case, "a", "b"), model=AUTO, input="Say ok.")
+    both = case.draft(among(case, "a", "b"), input="Say ok.")
     yield refused(me, "messages and input", both, 400)
-    neither = case.draft(among(case, "a", "b"), model=AUTO, messages=OMIT)
+    neither = case.draft(among(case, "a", "b"), messages=OMIT)
     yield refused(me, "neither messages nor input", neither, 400)
     for reply, code in ((both, "invalid_value"), (neither, "missing_required_parameter")):
         if reply.status == 400:
@@ -60,7 +60,7 @@ def both_forms_are_answered(probe: Probe) -> Iterator[Finding]:
 
 def _draft(probe: Probe) -> Iterator[Finding]:
     me, case = "XAI-COMPAT-013", probe.case()
-    reply = case.draft(among(case, "a", "b"), model=AUTO)
+    reply = case.draft(among(case, "a", "b"))
     yield served(me, "a body with messages", case, reply, "a", "b")
     if reply.status != 200:
         return
@@ -81,7 +81,7 @@ def _draft(probe: Probe) -> Iterator[Finding]:
 
 def _genuine(probe: Probe) -> Iterator[Finding]:
     me, case = "XAI-COMPAT-014", probe.case()
-    reply = case.responses(among(case, "a", "b"), model=AUTO)
+    reply = case.responses(among(case, "a", "b"))
     if declines(reply):
         yield tell(me, "a body with input", False, reply, expected="an answer")
         return
@@ -125,7 +125,7 @@ def _genuine(probe: Probe) -> Iterator[Finding]:
 def a_draft_stream(probe: Probe) -> Iterator[Finding]:
     case = probe.case()
     case.script("a", always=Act(pieces=6))
-    reply = case.draft(among(case, "a", "b"), model=AUTO, stream=True)
+    reply = case.draft(among(case, "a", "b"), stream=True)
     yield served("XAI-STREAM-004", "a stream in the draft's form", case, reply, "a", "b")
     chunks = [event for event in reply.events if not event.done]
     if reply.status != 200 or not chunks:
@@ -170,7 +170,7 @@ def _chunks(reply: Reply, chunks: list[Event]) -> Iterator[Finding]:
 @behind(a=Fake(priority=1), b=Fake(priority=2))
 def a_genuine_stream(probe: Probe) -> Iterator[Finding]:
     me, case = "XAI-STREAM-007", probe.case()
-    reply = case.stream(among(case, "a", "b"), path=RESPONSES, model=AUTO)
+    reply = case.stream(among(case, "a", "b"), path=RESPONSES)
     yield served(me, "a Responses stream", case, reply, "a", "b")
     bodies = [event.json for event in reply.events if isinstance(event.json, dict)]
     kinds = [str(body.get("type")) for body in bodies]

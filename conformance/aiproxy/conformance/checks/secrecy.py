@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.checks.decision_headers import x_ai
 from aiproxy.conformance.endpoint import Reply
-from aiproxy.conformance.failing import AUTO, among, seen
+from aiproxy.conformance.failing import among, seen
 from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.results import Finding, Status
 from aiproxy.conformance.rig.acts import Act
@@ -43,12 +43,10 @@ def providers_cannot_forge_decisions(probe: Probe) -> Iterator[Finding]:
         case.script("a", always=Act(headers=forged))
         send = case.stream if stream else case.chat
         what = "a stream" if stream else "an answer"
-        asked.append((what, case, send(among(case, "a", "b"), model=AUTO)))
+        asked.append((what, case, send(among(case, "a", "b"))))
     case = probe.case()
     case.script("down", always=Act(status=503, headers=forged))
-    asked.append(
-        ("an answer after a failure", case, case.chat(among(case, "down", "b"), model=AUTO))
-    )
+    asked.append(("an answer after a failure", case, case.chat(among(case, "down", "b"))))
     for what, case, reply in asked:
         shown = [f"{name}: {value}" for name, value in x_ai(reply) if evil in value]
         yield tell(
@@ -104,18 +102,17 @@ def secrets_stay_where_they_belong(probe: Probe) -> Iterator[Finding]:
         if act is not None:
             case.script(role, always=act)
         reply = case.chat(
-            among(case, role, "b"), prompt=f"My secret is {word}.", key=_key(probe, client),
-            model=AUTO, user=f"user-{word}",
+            among(case, role, "b"), prompt=f"My secret is {word}.", key=_key(probe, client), user=f"user-{word}",
         )  # fmt: skip
         requests.append((f"a request to {role}", case, reply))
     case = probe.case()
     reply = case.stream(
-        among(case, "a", "b"), prompt=f"My secret is {word}.", key=_key(probe, client), model=AUTO
+        among(case, "a", "b"), prompt=f"My secret is {word}.", key=_key(probe, client)
     )
     requests.append(("a stream", case, reply))
     case = probe.case()
     case.script("a", always=Act(status=400, message=f"no, {word}"))
-    reply = case.chat(among(case, "a"), prompt=word, key=_key(probe, client), model=AUTO)
+    reply = case.chat(among(case, "a"), prompt=word, key=_key(probe, client))
     requests.append(("a refusal", case, reply))
     own = probe.endpoint.api_key or client
     yield from _shown(probe, requests, own, word)

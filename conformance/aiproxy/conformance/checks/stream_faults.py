@@ -12,7 +12,7 @@ from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.checks.failover_causes import PATIENCE
 from aiproxy.conformance.endings import done, error_of, finish_of, shown
 from aiproxy.conformance.endpoint import Reply
-from aiproxy.conformance.failing import AUTO, among, moved
+from aiproxy.conformance.failing import among, moved
 from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.results import Finding, Status
 from aiproxy.conformance.rig.acts import Act
@@ -49,14 +49,14 @@ def a_stream_may_start_elsewhere(probe: Probe) -> Iterator[Finding]:
     for role, act in acts.items():
         case = probe.case()
         case.script(role, always=act)
-        reply = case.stream(among(case, role, "b"), model=AUTO)
+        reply = case.stream(among(case, role, "b"))
         fact = f"a stream, {'status 503' if role == 'down' else 'connection reset'} first"
         yield moved(me, fact, case, reply, off=role, onto="b")
         yield from _ordinary(me, fact, case, reply)
     # Begun, but nothing worth reading was sent: hidden or told, never called an answer.
     case = probe.case()
     case.script("early", always=Act(fault="cut", after=0, pieces=_PIECES))
-    reply = case.stream(among(case, "early", "b"), model=AUTO)
+    reply = case.stream(among(case, "early", "b"))
     if case.served(reply) == "b":
         yield from _ordinary(me, "a stream cut before its first content", case, reply)
     else:
@@ -114,7 +114,7 @@ def a_broken_stream_ends_in_an_error(probe: Probe) -> Iterator[Finding]:
     def ask(fault: str) -> Reply:
         case, role = cases[fault], _role(fault)
         case.script(role, always=Act(fault=fault, after=_AFTER, pieces=_PIECES, gap_s=_GAP_S))
-        return case.stream(among(case, role, "b"), model=AUTO, stop_after_s=_WAIT_S)
+        return case.stream(among(case, role, "b"), stop_after_s=_WAIT_S)
 
     replies = probe.together(cases, ask)
     for (fault, case), reply in zip(cases.items(), replies, strict=True):
@@ -163,7 +163,7 @@ def _without_end_mark(probe: Probe) -> Iterator[Finding]:
     """The negative twin: a finish_reason was seen, so nothing is missing but the mark."""
     case = probe.case()
     case.script("nodone", always=Act(fault="no-done"))
-    reply = case.stream(among(case, "nodone", "b"), model=AUTO)
+    reply = case.stream(among(case, "nodone", "b"))
     right = case.served(reply) == "nodone" and bool(finish_of(reply)) and done(reply)
     yield tell(
         "XAI-STREAM-009", "a whole stream without [DONE]", right, reply, otherwise=Status.WARN,
@@ -178,7 +178,7 @@ def _with_garbage(probe: Probe) -> Iterator[Finding]:
         "garbageevent",
         always=Act(fault="garbage-event", after=_AFTER, pieces=_PIECES, gap_s=_GAP_S),
     )
-    reply = case.stream(among(case, "garbageevent", "b"), model=AUTO)
+    reply = case.stream(among(case, "garbageevent", "b"))
     unread = [event.data[:60] for event in reply.events if not event.done and event.json is None]
     yield tell(
         "XAI-STREAM-009", "an event that does not parse", not unread, reply,

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.endings import LEGAL_FINISH, done, finish_of, shown, usages
-from aiproxy.conformance.failing import AUTO, among, no_answer_found
+from aiproxy.conformance.failing import among, no_answer_found
 from aiproxy.conformance.probe import Probe, refused, say, tell
 from aiproxy.conformance.reply import Reply
 from aiproxy.conformance.results import Finding, Status
@@ -45,7 +45,7 @@ _STREAMS: Final = ("XAI-STREAM-006",)
 def a_routed_stream(probe: Probe) -> Iterator[Finding]:
     case = probe.case()
     case.script("a", always=Act(wait_s=0.3))
-    reply = case.stream(among(case, "a", "b"), model=AUTO)
+    reply = case.stream(among(case, "a", "b"))
     streams = reply.status == 200 and reply.media_type == "text/event-stream"
     yield tell(
         "XAI-STREAM-001", "stream: true", streams, reply, expected="200 with text/event-stream",
@@ -92,7 +92,7 @@ def errors_before_a_stream_are_plain(probe: Probe) -> Iterator[Finding]:
     # The first of them fails after it began, before anything worth reading.
     case.script("a", always=Act(fault="error-event", after=0))
     case.script("b", always=Act(status=503))
-    reply = case.stream(among(case, "a", "b"), model=AUTO)
+    reply = case.stream(among(case, "a", "b"))
     yield no_answer_found(me, "nobody gave a stream", reply, 500, 502, 503, 504)
     yield _plain(me, reply)
 
@@ -127,7 +127,7 @@ def chunks_are_passed_on_as_they_come(probe: Probe) -> Iterator[Finding]:
     for _ in range(_TRIES):
         case = probe.case()
         case.script("a", always=Act(gap_s=_GAP_S, pieces=_PIECES))
-        reply = case.stream(among(case, "a"), model=AUTO)
+        reply = case.stream(among(case, "a"))
         times = [event.at for event in reply.events if '"content"' in event.data]
         spread = times[-1] - times[0] if times else 0.0
         if spread >= _KEPT * whole:
@@ -155,7 +155,7 @@ def leaving_ends_the_work(probe: Probe) -> Iterator[Finding]:
     me, case = "XAI-STREAM-012", probe.case()
     # Nothing more is to be passed on for a while, so only watching the client shows that it left.
     case.script("a", always=Act(gap_s=_SLOW_S, pieces=3))
-    reply = case.stream(among(case, "a"), model=AUTO, leave_after=1, stop_after_s=_LEAVES_S)
+    reply = case.stream(among(case, "a"), leave_after=1, stop_after_s=_LEAVES_S)
 
     def left() -> bool:
         seen = probe.upstreams.attempts(case.nonce)
@@ -182,7 +182,7 @@ def leaving_ends_the_work(probe: Probe) -> Iterator[Finding]:
 @behind(a=Fake(priority=1))
 def usage_is_streamed_on_request(probe: Probe) -> Iterator[Finding]:
     me, case = "XAI-STREAM-014", probe.case()
-    reply = case.stream(among(case, "a"), model=AUTO, stream_options={"include_usage": True})
+    reply = case.stream(among(case, "a"), stream_options={"include_usage": True})
     found = usages(reply)
     yield tell(
         me, "usage", len(found) == 1, reply, expected="in one chunk", found=f"in {len(found)}"
@@ -216,7 +216,7 @@ def split_streams_are_read_right(probe: Probe) -> Iterator[Finding]:
     for fault in ("split", "crlf", "comments"):
         case = probe.case()
         case.script(fault, always=Act(fault=fault, text="{proof}" + _LETTERS, pieces=24))
-        reply = case.stream(among(case, fault), model=AUTO)
+        reply = case.stream(among(case, fault))
         fact = {
             "split": "a stream cut inside characters and lines",
             "crlf": "a stream with CRLF line ends",

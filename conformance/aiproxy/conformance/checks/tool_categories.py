@@ -10,9 +10,9 @@ from aiproxy.conformance.checks import behind, check
 from aiproxy.conformance.choices import AUTO, CATEGORIES, CHATS, ask, bad_field
 from aiproxy.conformance.claims import ToolMapping, tool_mapping
 from aiproxy.conformance.orders import tool_names
-from aiproxy.conformance.probe import Probe, tell
+from aiproxy.conformance.probe import Probe, say, tell
 from aiproxy.conformance.reply import Reply
-from aiproxy.conformance.results import Finding
+from aiproxy.conformance.results import Finding, Status
 from aiproxy.conformance.rig.acts import Act
 from aiproxy.conformance.rig.fleet import Fake
 from aiproxy.conformance.sightings import POOL, served
@@ -167,6 +167,8 @@ def function(name: str) -> dict[str, Any]:
 def _explicit_tools_stand(me: str, probe: Probe) -> Iterator[Finding]:
     mine = function(f"mine_{probe.word()}")
     case, reply = _offered(probe, ("full",), "web-search", tools=[mine])
+    if not case.attempts():
+        yield say(me, Status.INCONCLUSIVE, "no provider was asked", reply)
     for attempt in case.attempts():
         found = (attempt.json or {}).get("tools")
         yield tell(

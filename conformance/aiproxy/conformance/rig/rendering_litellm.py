@@ -49,14 +49,19 @@ def _balanced(strategy: str) -> Mapping[str, Any]:
     return {"routing": {"strategy": "availability", "load_balancing": balancing}}
 
 
+# Without an order the next try goes elsewhere only once the first provider is resting.
+_ELSEWHERE: Final = {"num_retries": 3, "allowed_fails": 0, "cooldown_time": 1}
 _WAYS: Final[tuple[tuple[object, _Way], ...]] = (
     ({}, _Way()),
     ({"routing": {"strategy": "availability"}}, _Way()),
     (NO_FAILOVER.config, _Way(settings={"max_fallbacks": 0})),
-    ({"routing": {"strategy": "cost_optimized"}}, _Way("cost-based-routing", ordered=False)),
-    ({"routing": {"strategy": "latency_optimized"}}, _Way("latency-based-routing", ordered=False)),
-    (_balanced("least_loaded"), _Way("least-busy", ordered=False)),
-    (_balanced("weighted"), _Way(ordered=False)),
+    ({"routing": {"strategy": "cost_optimized"}}, _Way("cost-based-routing", False, _ELSEWHERE)),
+    (
+        {"routing": {"strategy": "latency_optimized"}},
+        _Way("latency-based-routing", False, _ELSEWHERE),
+    ),
+    (_balanced("least_loaded"), _Way("least-busy", False, _ELSEWHERE)),
+    (_balanced("weighted"), _Way(ordered=False, settings={"enable_weighted_failover": True})),
 )
 
 
@@ -82,6 +87,7 @@ def litellm_yaml(world: World, casts: Casts, default: Actor, port: int) -> str:
             "routing_strategy": way.strategy,
             "num_retries": 0,
             "retry_after": 0,
+            "enable_pre_call_checks": True,
             **way.settings,
         },
         "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
@@ -136,6 +142,8 @@ def _entry(actor: Actor) -> dict[str, Any]:
     info: dict[str, Any] = {"id": actor.id}
     if "embeddings" in fake.capabilities:
         info["mode"] = "embedding"
+    if "context_window" in fake.model:
+        info["max_input_tokens"] = fake.model["context_window"]
     return {"model_name": actor.model, "litellm_params": params, "model_info": info}
 
 

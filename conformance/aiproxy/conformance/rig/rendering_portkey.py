@@ -112,6 +112,8 @@ def _lacks(fake: Fake) -> str:
         return "a host that does not exist"
     if fake.provider.get("type") == "azure_openai":
         return "azure_openai at an address of one's own"
+    if "context_window" in fake.model:
+        return "context_window"
     return ", ".join(sorted(set(fake.provider) - _SAID))
 
 
