@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from aiproxy.conformance import cli_main
+from aiproxy.conformance.planning import home, world_of
+from aiproxy.conformance.scoring import CONTROLLED, rows
 from aiproxy.spec import validate
 
 HERE = Path(__file__).parent
@@ -136,6 +138,26 @@ def test_a_target_configured_by_hand_is_found_through_its_manifest(
     with served(plain, 21300):
         assert cli_main(args) == 1
         assert f"NOT-TESTABLE  {BOOLEAN}" in capsys.readouterr().out
+
+
+def test_a_check_that_no_target_was_named_for_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", "21400"]) == 0
+    capsys.readouterr()
+    manifest = str(tmp_path / "aiproxy-target.yaml")
+    elsewhere = next(
+        row.id for row in rows(2, CONTROLLED)
+        if world_of(home()[row.id], CONTROLLED).name not in ("plain", "base")
+    )  # fmt: skip
+    with (
+        served(tmp_path / "aiproxy-plain.yaml", 21400),
+        served(tmp_path / "aiproxy-base.yaml", 21401),
+    ):
+        assert cli_main(["--manifest", manifest, "--check", elsewhere]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("RESULT: nothing was looked at: ")
+    assert "no target was named for world" in last
 
 
 @pytest.mark.parametrize(

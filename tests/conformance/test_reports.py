@@ -108,6 +108,17 @@ MIXED = {LEVEL_2[0].replace("-", "_"): Status.FAIL}
             "0 of 1 chosen check red; that is no grade",
             0,
         ),
+        (
+            report(result(LEVEL_2[0]), result(LEVEL_2[1], Status.NOT_RUN), partial=True),
+            "0 of 2 chosen checks red, 1 not run (a fact: expected b, found a); that is no grade",
+            0,
+        ),
+        (
+            report(*(result(name, Status.NOT_RUN) for name in LEVEL_2[:2]), partial=True),
+            "nothing was looked at: a fact: expected b, found a; that is no grade",
+            1,
+        ),
+        (report(partial=True), "nothing was looked at: none was chosen; that is no grade", 1),
     ],
 )
 def test_the_verdict_and_the_exit_status(given: Report, says: str, code: int):
@@ -221,6 +232,18 @@ def test_a_profile_that_was_asked_for_decides_the_exit_status():
     given = report(*level(1), asked=1)
     assert given.exit_code == 0
     assert report(*level(1), asked=1, profile="workflow").exit_code == 1
+
+
+def test_a_profile_grades_no_level_that_was_not_asked_for(tmp_path: Path):
+    row = next(name for name in scored(CONTROLLED)[3] if name.startswith("XAI-"))
+    given = report(*level(1), result(row, Status.FAIL), asked=1, profile="draft-core")
+    lines = list(summary(given, AGAIN))
+    assert "levels 2-5: not measured; not asked for" in lines
+    assert any(line.startswith(f"FAIL          {row}") for line in lines)
+    assert lines[-1] == "RESULT: level 1 proven; levels 2-5 not measured"
+    assert (given.exit_code, given.profiles[0].state) == (1, "failed")
+    told = json.loads(written(given, tmp_path)["report.json"])["levels"][2]
+    assert (told["state"], told["held"], told["reason"]) == ("not-measured", 0, "not asked for")
 
 
 def test_what_a_url_refutes_is_told_apart():

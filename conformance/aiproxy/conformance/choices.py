@@ -78,7 +78,8 @@ def bad_header(me: str, name: str, value: str, case: "Case", reply: Reply) -> It
         found = (reply.error.get("code"), str(reply.error.get("param")).lower())
         yield tell(
             me, f"what is blamed for {value!r}", found == ("invalid_header_value", name.lower()),
-            reply, expected=f"code invalid_header_value, param {name}", found=" ".join(map(str, found)),
+            reply, expected=f"code invalid_header_value, param {name}",
+            found=f"code {found[0]}, param {found[1]}",
         )  # fmt: skip
 
 

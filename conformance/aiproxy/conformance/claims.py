@@ -125,7 +125,7 @@ class ToolMapping:
 
 
 def tool_mapping(case: "Case", reply: Reply) -> ToolMapping | None:
-    """Return the tool mapping as told, in the structured form of Fig 7 or the flat one of Fig 10."""
+    """Return the tool mapping as told, in the form of Fig 7 or in the flat one of Fig 10."""
     told = field(reply, MAPPING)
     if told is None:
         told = _at(field(reply, DECISIONS), "tool_mapping")

@@ -6,7 +6,7 @@ refusal (``unsupported``) does not stand in the way where the frozen lists allow
 """
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiproxy.conformance.results import Result, Status
@@ -69,6 +69,15 @@ def grade(
     reached = sum(step.state == PROVEN for step in steps)
     warnings = sum(result.status is Status.WARN for result in known.values())
     return Grade(reached, tuple(steps), warnings)
+
+
+def up_to(level: int, grade: Grade) -> Grade:
+    """Return ``grade`` with the levels above ``level`` as not measured."""
+    steps = tuple(
+        replace(step, state=NOT_MEASURED, blocking=(), held=0) if step.level > level else step
+        for step in grade.steps
+    )
+    return replace(grade, level=min(level, grade.level), steps=steps)
 
 
 def judged(

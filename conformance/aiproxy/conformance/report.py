@@ -7,11 +7,11 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 from aiproxy.conformance.baseline import Baseline, Comparison, compare
-from aiproxy.conformance.grading import NOT_MEASURED, PROVEN, Grade
+from aiproxy.conformance.grading import NOT_MEASURED, PROVEN, Grade, up_to
 from aiproxy.conformance.manifest import Target
 from aiproxy.conformance.profiles import ProfileGrade, profile_grades
 from aiproxy.conformance.redaction import Redactor
-from aiproxy.conformance.results import RED, Result
+from aiproxy.conformance.results import RED, Result, Status
 from aiproxy.conformance.scoring import OBSERVE, graded
 
 if TYPE_CHECKING:
@@ -69,8 +69,12 @@ class Report:
 
     @cached_property
     def grade(self) -> Grade:
-        """The level these results add up to."""
-        return graded(self.results, self.mode, self.about.level or 0)
+        """The level these results add up to.
+
+        What a profile looks at above the level asked for is a part of those levels, and no grade
+        of them.
+        """
+        return up_to(self.asked, graded(self.results, self.mode, self.about.level or 0))
 
     @cached_property
     def profiles(self) -> tuple[ProfileGrade, ...]:
@@ -88,17 +92,22 @@ class Report:
         return compare(self.results, self.baseline.expected if self.baseline else ())
 
     @property
+    def idle(self) -> bool:
+        """Whether not one of the checks was run."""
+        return all(result.status is Status.NOT_RUN for result in self.results)
+
+    @property
     def exit_code(self) -> int:
         """0 what was asked for is proven and nothing is red, 1 not so, 3 unreachable.
 
-        A run of chosen checks grades nothing, so only their own outcome counts. Failures that a
-        baseline expects neither are red nor stand in the way of what was asked for.
+        A run of chosen checks grades nothing, so only their own outcome counts; one of them at
+        least must have been run. Failures that a baseline expects neither are red nor stand in the
+        way of what was asked for.
         """
         if self.unreachable:
             return EXIT_UNREACHABLE
-        if self.compared.red or not (self.partial or self._holds):
-            return EXIT_FAILED
-        return EXIT_OK
+        holds = not self.idle if self.partial else self._holds
+        return EXIT_OK if holds and not self.compared.red else EXIT_FAILED
 
     @property
     def _holds(self) -> bool:

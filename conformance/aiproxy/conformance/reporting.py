@@ -90,7 +90,7 @@ def _step_reason(report: Report, step: Step) -> str | None:
     if step.state == NOT_MEASURED:
         if report.mode == OBSERVE:
             return "not measured: a URL alone proves nothing about routing"
-        return "not measured"
+        return "not measured" if step.level <= report.asked else "not asked for"
     if step.state != PROVEN and not step.blocking:
         return f"level {report.grade.level + 1} comes first"
     return ", ".join(step.blocking) or None

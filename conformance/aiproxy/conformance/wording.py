@@ -18,8 +18,7 @@ def verdict(report: Report) -> str:
     if report.unreachable:
         return f"unreachable: {report.unreachable}"
     if report.partial:
-        red = len(report.red)
-        return f"{red} of {_several(len(report.results), 'chosen check')} red; that is no grade"
+        return f"{_chosen(report)}; that is no grade"
     grade = report.grade
     told = [f"level {grade.level} proven" if grade.level else "no level proven"]
     if grade.warnings:
@@ -33,6 +32,17 @@ def verdict(report: Report) -> str:
     if grade.level < report.asked and following[0].state == NOT_MEASURED and grade.level:
         told.append(f"level {report.asked} was asked for and is not")
     return "; ".join(told)
+
+
+def _chosen(report: Report) -> str:
+    """Return what became of the chosen checks; one that was not run is no check that holds."""
+    every = _several(len(report.results), "chosen check")
+    skipped = [result for result in report.results if result.status is Status.NOT_RUN]
+    if report.idle:
+        reasons = dict.fromkeys(result.reason for result in skipped)
+        return f"nothing was looked at: {'; '.join(reasons) or 'none was chosen'}"
+    unrun = f", {len(skipped)} not run ({skipped[0].reason})" if skipped else ""
+    return f"{len(report.red)} of {every} red{unrun}"
 
 
 def _unmeasured(report: Report) -> list[str]:

@@ -10,7 +10,7 @@ MUTANTS = {
     "decides-unasked": ("XAI-AUTO-016",),
     "n-dropped": ("XAI-AUTO-027",),
     "auto-not-in-drafts": ("XAI-AUTO-028",),
-    "strategy-moves-models": ("XAI-AUTO-030", "XAI-SYNC-001"),
+    "wishes-move-models": ("XAI-AUTO-030", "XAI-SYNC-001"),
     "set-aside-untold": ("XAI-SYNC-001",),
     "effort-dropped": ("XAI-REASON-007",),
 }

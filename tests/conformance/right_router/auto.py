@@ -60,8 +60,8 @@ def prepare(ask: Ask, model: Model) -> Prepared:
     if ask.endpoint == "responses" and kind == "chat":
         body = shapes.chat_from_responses(body)
     resolve_limit(ask, model, body)
-    if ask.selects and ask.has("decides-unasked"):
-        note(ask, "token_optimization", {"requested": AUTO, "calculated": 16, "basis": "habit"})
+    if ask.has("decides-unasked") and ask.autos == ("model", "tools", "max_completion_tokens"):
+        note(ask, "reasoning", {"requested": AUTO, "capability": "native"})
     renames = resolve_tools(ask, model, body, kind)
     resolve_reasoning(ask, model, body, kind)
     if ask.body.get("response_format") in (AUTO, "provider-adaptive"):

@@ -99,7 +99,8 @@ def starting(ask: Ask) -> list[Model]:
             raise Refusal(422, "no_eligible_provider", "the default provider has no model", "model")
         return [named]
     named_so = of_that_name(ask)
-    if ask.has("strategy-moves-models") and ask.preferences.strategy and ask.mode == "assisted":
+    wishes = ask.preferences.strategy and ask.preferences.categories and ask.preferences.reasoning
+    if ask.has("wishes-move-models") and wishes and ask.mode == "assisted":
         return [m for m in settings.models if fits_endpoint(ask, m)]
     inside = [m for m in settings.models if ask.pool and m.provider.id in ask.pool]
     if ask.has("pool-replaces-model") and named_so and not {*named_so} & {*inside}:

@@ -261,7 +261,8 @@ class Exchange(Handler):
         if self.has("figure-5-fails") and endpoint == "draft" and ask.mode == "disabled" and said.hint:
             self.answered(ask)
             raise Refusal(500, "internal_error", "lost on the way back")
-        if self.has("auto-needs-a-limit") and ask.selects and not set(LIMITS) & set(body):
+        bare = endpoint == "chat" and ask.selects and not set(LIMITS) & set(body)
+        if self.has("auto-needs-a-limit") and bare:
             raise Refusal(404, "model_not_found", "no such model", "model")
         if self.has("auto-not-in-drafts") and endpoint == "draft" and len(said.pool or ()) == 4:
             raise Refusal(404, "model_not_found", "no such model", "model")

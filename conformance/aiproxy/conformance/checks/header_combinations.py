@@ -114,9 +114,9 @@ def the_same_choice_again(probe: Probe) -> Iterator[Finding]:
         {HINT: "coding"},
     ):
         chosen = Counter[str]()
-        for _ in range(_AGAIN):
-            case, reply = choose(probe, pool, headers)
-            chosen[case.served(reply)] += 1
+        asked = [choose(probe, pool, headers) for _ in range(_AGAIN)]
+        chosen.update(case.served(reply) for case, reply in asked)
+        reply = asked[-1][1]
         shown = ", ".join(f"{name}: {value}" for name, value in headers.items())
         if "" in chosen:
             yield say(me, Status.NOT_TESTABLE, f"{shown}: not every request was served", reply)

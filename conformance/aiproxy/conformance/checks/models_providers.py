@@ -127,7 +127,7 @@ def the_registry_is_told(probe: Probe) -> Iterator[Finding]:
     entry, models, secrets = "UNI-REG-001", "UNI-REG-007", "UNI-API-007"
     cast = probe.cast
     reply = probe.endpoint.get(PROVIDERS)
-    if declines(reply):
+    if _not_there(reply):
         for me in (entry, models, secrets):
             yield say(me, Status.UNSUPPORTED, f"declined with {reply.status}", reply)
         return
@@ -176,6 +176,11 @@ def the_registry_is_told(probe: Probe) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _not_there(reply: Reply) -> bool:
+    """Return whether a target has no such page; how a 404 looks is another check's matter."""
+    return declines(reply) or reply.status == 404
+
+
 def _entries(reply: Reply) -> list[Mapping[str, Any]]:
     """Return the entries of a list document, or of an object by id."""
     for name in ("data", "providers"):
@@ -215,7 +220,7 @@ def _names_of_models(row: Mapping[str, Any]) -> list[str]:
 def the_target_describes_itself(probe: Probe) -> Iterator[Finding]:
     extensions, capabilities = "UNI-API-005", "UNI-API-006"
     reply = probe.endpoint.get("/v1/extensions")
-    if declines(reply):
+    if _not_there(reply):
         yield say(extensions, Status.UNSUPPORTED, f"declined with {reply.status}", reply)
     else:
         text = reply.body.decode("utf-8", "replace").lower()
@@ -227,7 +232,7 @@ def the_target_describes_itself(probe: Probe) -> Iterator[Finding]:
         posted = probe.endpoint.post("/v1/extensions", {})
         yield tell(extensions, "a POST", posted.status == 405, posted, expected="status 405")
     reply = probe.endpoint.get("/v1/capabilities")
-    if declines(reply):
+    if _not_there(reply):
         yield say(capabilities, Status.UNSUPPORTED, f"declined with {reply.status}", reply)
         return
     listed = probe.cast.model in reply.body.decode("utf-8", "replace") or bool(reply.object)

@@ -41,7 +41,7 @@ _ENOUGH: Final = 8
 @behind(a=Fake(priority=1, price=0.0001), b=Fake(priority=9, price=0.01), c=Fake(priority=5))
 def the_pool_is_the_limit(probe: Probe) -> Iterator[Finding]:
     """The pool holds the dearest provider and the last in priority, so nothing else leads there."""
-    cases = [probe.case() for _ in range(_ENOUGH)]
+    cases, succeeded = [probe.case() for _ in range(_ENOUGH)], False
     for turn, case in enumerate(cases):
         model = "auto" if turn % 4 == 3 else case.model
         reply = case.chat({POOL: case.pool("b")}, model=model)
@@ -49,17 +49,21 @@ def the_pool_is_the_limit(probe: Probe) -> Iterator[Finding]:
             yield served("XAI-HDR-016", "a pool of b", case, reply, "b")
         yield only_asked("XAI-HDR-016", f"who was asked for {model}", case, reply, "b")
         if reply.status == 200:
+            succeeded = True
             yield _used("XAI-HDR-017", case, reply, "b")
     for roles in (("a", "c"), ("b", "c")):
         case = probe.case()
         reply = case.chat({POOL: case.pool(*roles)})
         yield served("XAI-HDR-016", f"a pool of {' and '.join(roles)}", case, reply, *roles)
         if reply.status == 200:
+            succeeded = True
             yield _used("XAI-HDR-017", case, reply, *roles)
     failing = probe.case()
     failing.script("b", always=_FAILING)
     reply = failing.chat({POOL: failing.pool("b"), POLICY: "automatic"})
     yield only_asked("XAI-HDR-016", "who was asked when b fails", failing, reply, "b")
+    if not succeeded:
+        yield say("XAI-HDR-017", Status.NOT_TESTABLE, "no request with a pool was answered", reply)
 
 
 def _used(me: str, case: "Case", reply: Reply, *roles: str) -> Finding:

@@ -245,7 +245,8 @@ def _simulated(probe: Probe) -> Iterator[Finding]:
         for attempt in case.attempts():
             added = additions(turns, attempt.json)
             yield tell(
-                me, f"the instruction with {preference}", added is None or bool(added) == instructed, reply,
+                me, f"the instruction with {preference}",
+                added is None or bool(added) == instructed, reply,
                 expected="one added" if instructed else "none added", found=_shown(attempt.json),
             )  # fmt: skip
         if instructed and reply.status == 200:

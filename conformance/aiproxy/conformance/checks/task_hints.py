@@ -215,7 +215,7 @@ def other_hints_are_harmless(probe: Probe) -> Iterator[Finding]:
             words = (hint, HINT) if hint == unknown else (hint,)
             yield tell(
                 me, f"{hint} in what is told of the decision", mentions(case, reply, *words), reply,
-                expected=f"{hint!r} among the criteria or in the decision record", found="not there",
+                expected=f"{hint!r} among the criteria or in the record", found="not there",
             )  # fmt: skip
     for malformed in ("a b;c", '"coding"', "-x"):
         case, reply = choose(probe, ("a", "b"), {HINT: malformed})

@@ -1,4 +1,4 @@
-"""Tool calls on their way back: one shape for all providers, generic names (draft §5, Figs 6-10)."""
+"""Tool calls on their way back: one shape for all, generic names (draft §5, Figs 6-10)."""
 
 import json
 from collections.abc import Iterator
