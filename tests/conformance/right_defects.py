@@ -43,11 +43,21 @@ def judged(defect: str) -> dict[str, str]:
     return judged_run((defect,), checks, checks=neighbours(checks))
 
 
-def judged_together(group: tuple[str, ...], level: int) -> dict[str, str]:
-    """Return what surprises in a run of the whole suite with all the defects of ``group``.
+def judged_near(group: tuple[str, ...]) -> dict[str, str]:
+    """Return what surprises in one run with all of ``group``, of the modules that hold their checks.
 
     When something does, each defect is run by itself: together they may hide one another.
     """
+    every = tuple(name for defect in group for name in mutants()[defect])
+    if not judged_run(group, every, checks=neighbours(every)):
+        return {}
+    return {
+        f"{defect}: {check}": said for defect in group for check, said in judged(defect).items()
+    }
+
+
+def judged_together(group: tuple[str, ...], level: int) -> dict[str, str]:
+    """Return what surprises in a run of the whole suite with all of ``group``, as ``judged_near``."""
     every = tuple(name for defect in group for name in mutants()[defect])
     if not judged_run(group, every, level=level):
         return {}
@@ -71,17 +81,28 @@ def groups(level: int) -> list[tuple[int, tuple[str, ...]]]:
 
     No check of a group shares a scenario with one of another defect in it, or builds on it.
     """
-    found: list[tuple[int, list[str]]] = []
+    found: list[tuple[Any, list[str]]] = []
     for defect, checks in mutants().items():
-        needed = max([level, *(row.level for n in checks for row in home()[n].checks)])
-        for high, group in found:
-            others = [name for other in group for name in mutants()[other]]
-            if high == needed and len(group) < MOST_TOGETHER and apart(checks, others):
-                group.append(defect)
-                break
-        else:
-            found.append((needed, [defect]))
+        _join(found, defect, max([level, *(row.level for n in checks for row in home()[n].checks)]))
     return [(high, tuple(group)) for high, group in found]
+
+
+def near_groups() -> list[tuple[str, ...]]:
+    """Return all defects in groups that a run of the modules of their checks can tell apart."""
+    found: list[tuple[Any, list[str]]] = []
+    for defect, checks in mutants().items():
+        _join(found, defect, frozenset(module_of(home()[name]) for name in checks))
+    return [tuple(group) for _, group in found]
+
+
+def _join(found: list[tuple[Any, list[str]]], defect: str, kind: Any) -> None:
+    """Put ``defect`` into the first group of its kind that has room for it, or into a new one."""
+    for other, group in found:
+        others = [name for one in group for name in mutants()[one]]
+        if other == kind and len(group) < MOST_TOGETHER and apart(mutants()[defect], others):
+            group.append(defect)
+            return
+    found.append((kind, [defect]))
 
 
 def apart(checks: Iterable[str], others: Iterable[str]) -> bool:

@@ -1,8 +1,8 @@
 """The checks of levels 2 and above are graded: a right router is green, each defect is seen.
 
-By default a defect is run against the modules of the suite that hold the checks it must turn red;
-with ``-m slow`` against the whole suite, several defects together. A run waits more than it works,
-so some go on at once.
+By default defects are run against the modules of the suite that hold the checks they must turn red;
+with ``-m slow`` against the whole suite. Defects that cannot be mistaken for one another share a
+run. A run waits more than it works, so some go on at once.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from controlled import graded
-from right_defects import groups, judged, judged_together, mutants, red
+from right_defects import groups, judged_near, judged_together, mutants, near_groups, red
 from test_mutants import MUTANTS as LEVEL_1
 
 from aiproxy.conformance import Status
@@ -37,8 +37,8 @@ def verdict(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, 
     with ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool:
         runs: dict[Any, Any] = {}
         for one in asked:
-            if one is not None and "defect" in one.params:
-                runs[judged, one.params["defect"]] = pool.submit(judged, one.params["defect"])
+            if one is not None and "near" in one.params:
+                runs[judged_near, one.params["near"]] = pool.submit(judged_near, one.params["near"])
             elif one is not None and "together" in one.params:
                 level, group = one.params["together"]
                 runs[judged_together, group, level] = pool.submit(judged_together, group, level)
@@ -52,9 +52,11 @@ def test_the_right_router_proves_its_level_without_a_warning():
     assert (report.grade.level, [r.check for r in report.red], noticed) == (HIGHEST, [], {})
 
 
-@pytest.mark.parametrize("defect", mutants())
-def test_a_defect_turns_exactly_its_checks_red(defect: str, verdict: Callable[..., dict[str, str]]):
-    assert verdict(judged, defect) == {}
+@pytest.mark.parametrize("near", near_groups(), ids=lambda group: group[0])
+def test_defects_turn_exactly_their_checks_red(
+    near: tuple[str, ...], verdict: Callable[..., dict[str, str]]
+):
+    assert verdict(judged_near, near) == {}
 
 
 @pytest.mark.slow

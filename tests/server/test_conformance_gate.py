@@ -1,19 +1,29 @@
 """Our own server passes the suite it ships with, run as anybody would run it: from elsewhere."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
-from served import ANNA, COMMANDS, KEYS, environment, run
+import yaml
+from served import AIPROXY, ANNA, COMMANDS, KEYS, environment, run
 from upstreams import free_port
 
+from aiproxy.spec import validate
+
 PYTEST = str(COMMANDS / "pytest")
+MOUNTED = Path(__file__).with_name("mounted.py")
+#: What the README says our server proves.
+CLAIM = 2
+OURS = ("--launch", f"{AIPROXY} serve --config {{config}} --port {{port}}")
 
 
 def graded(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +34,20 @@ def graded(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
+        check=False,
+    )
+
+
+def commanded(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``aiproxy conformance`` there."""
+    return subprocess.run(
+        [AIPROXY, "conformance", *arguments],
+        cwd=where,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
         check=False,
     )
 
@@ -69,6 +92,80 @@ def test_a_key_is_asked_for_and_taken(keyed: Any, tmp_path: Path) -> None:
 def test_an_unreachable_target_is_3(tmp_path: Path) -> None:
     done = run("conformance", f"http://127.0.0.1:{free_port()}", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+
+
+def test_the_server_is_started_and_proves_level_1_in_front_of_fakes(tmp_path: Path) -> None:
+    done = graded(tmp_path, *OURS, "--report-dir", "report")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mode: controlled" in done.stdout
+    assert proven(tmp_path / "report") == (1, [])
+
+
+@pytest.mark.slow
+def test_the_server_proves_what_it_claims_by_the_command_and_under_pytest(tmp_path: Path) -> None:
+    words = (*OURS, "--level", str(CLAIM), "--seed", "7", "--report-dir")
+    with ThreadPoolExecutor(2) as both:
+        runs = (
+            both.submit(commanded, tmp_path, *words, "command"),
+            both.submit(graded, tmp_path, *words, "pytest"),
+        )
+    for done in (one.result() for one in runs):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"RESULT: level {CLAIM} proven" in done.stdout
+    outcomes = [_outcome(tmp_path / name) for name in ("command", "pytest")]
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] == CLAIM
+
+
+def _outcome(folder: Path) -> tuple[int | None, dict[str, str]]:
+    """The level and the status of each check that decides it, from a folder of valid files."""
+    texts = {file.name: file.read_text("utf-8") for file in folder.iterdir()}
+    report = json.loads(texts.pop("report.json"))
+    validate(report, "report")
+    validate(yaml.safe_load(texts.pop("report.yaml")), "report-summary")
+    suite = ET.fromstring(texts.pop("junit.xml"))[0]
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+    badge = json.loads(texts.pop("badge.json"))
+    assert set(badge) == {"schemaVersion", "label", "message", "color"}
+    assert (badge["schemaVersion"], badge["label"]) == (1, "AIProxy")
+    assert badge["message"].startswith(f"L{CLAIM} - controlled")
+    shown = texts.pop("report.html")
+    assert re.findall(r"<script|<link|<img|<iframe|@import|url\(", shown) == []
+    assert texts == {}
+    decides = (row for row in report["results"] if row["scored"])
+    return report["level"], {row["check"]: row["status"] for row in decides}
+
+
+#: What a mount does not have, or cannot do, and the server has and does.
+MOUNTS = {
+    "asgi": {
+        "UNI-REG-001": "unsupported",  # GET /v1/providers is the server's
+        "UNI-REG-007": "unsupported",
+    },
+    "wsgi": {
+        "UNI-REG-001": "unsupported",
+        "UNI-REG-007": "unsupported",
+        "XAI-STREAM-012": "fail",  # nobody tells a WSGI application that its client left
+        "UNI-STAT-005": "fail",  # max_connections is not kept to
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MOUNTS)
+def test_a_mount_proves_level_1_and_all_of_level_2_but_what_it_cannot(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "target.yaml").write_text("features: {local-models: false}\n")
+    done = commanded(
+        tmp_path, "--launch", f"{sys.executable} {MOUNTED} {kind} {{config}} {{port}}",
+        "--manifest", "target.yaml", "--level", "2", "--report-dir", "report",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    status = {row["check"]: row["status"] for row in report["results"]}
+    missing = {name: status[name] for name in report["levels"][1]["blocking"]}
+    assert (report["level"], missing) == (1, MOUNTS[kind]), done.stdout
 
 
 OTHER = textwrap.dedent(

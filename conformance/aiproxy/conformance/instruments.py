@@ -39,7 +39,7 @@ def stands_on(
         return finding
     return replace(
         finding, status=Status.NOT_TESTABLE, fact=f"{missing} is fail", expected="", found="",
-        blocks=True, cause=DEPENDENCY,
+        exchange="", blocks=True, cause=DEPENDENCY,
     )  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def _used(sent: Sent) -> Iterator[str]:
     body = _body(sent.content)
     if body.get("model") == "auto":
         yield _AUTO
-    if any(name.lower() == _POOL_FIELD for name, _ in sent.fields):
+    raw = not sent.path and _POOL_FIELD.encode() in sent.content.lower()
+    if raw or any(name.lower() == _POOL_FIELD for name, _ in sent.fields):
         yield _POOL
     if sent.path.endswith("/responses") and "messages" in body:
         yield _DRAFT

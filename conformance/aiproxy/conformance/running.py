@@ -17,7 +17,7 @@ from aiproxy.conformance.scoring import OBSERVE, derived, may_fail, not_observed
 
 if TYPE_CHECKING:
     from aiproxy.conformance.endpoint import Exchange
-    from aiproxy.conformance.staging import Stage
+    from aiproxy.conformance.staging import NotStaged, Stage
 
 __all__ = ["Options", "Session", "UnknownCheck", "assemble", "chosen", "fresh_seed", "run"]
 
@@ -142,7 +142,7 @@ class Session:
             stage = self._worlds.enter(world_of(scenario, self.mode))
         except NotStaged as fault:
             status = Status.NOT_RUN if fault.missing else Status.NOT_TESTABLE
-            reason = self._redact.text(f"{self._where(scenario)}: {fault}")
+            reason = self._redact.text(f"{self._where(scenario, fault)}: {fault}")
             return found + _rest(scenario, found, status, reason, SETUP)
         except HarnessFault as ours:
             reason = self._redact.text(str(ours))
@@ -209,7 +209,8 @@ class Session:
             proof for proof in instruments.PROOFS
             if proof in proofs and self.result_of(proof).status is Status.FAIL
         ]  # fmt: skip
-        return [instruments.stands_on(finding, means, broken) for finding in found]
+        told = (instruments.stands_on(finding, means, broken) for finding in found)
+        return list(dict.fromkeys(told))
 
     def _blame(
         self, scenario: Scenario, stage: "Stage", found: list[Finding], reason: str
@@ -235,9 +236,9 @@ class Session:
     def _lacks(self, row: Check) -> bool:
         return bool(row.feature) and self.options.target.features.get(row.feature) is False
 
-    def _where(self, scenario: Scenario) -> str:
+    def _where(self, scenario: Scenario, fault: "NotStaged") -> str:
         name = world_of(scenario, self.mode).name
-        if self.options.worlds:
+        if self.options.worlds or fault.untold:
             return f"world {name}"
         return f"the target did not start in world {name}" if name else "the target did not start"
 

@@ -38,12 +38,13 @@ _FILES: Final = {"portkey": "portkey.json"}
 class NotStaged(Exception):
     """A world could not be set up; the text says why.
 
-    ``missing`` means that nobody tried: the run was not given what this world needs.
+    ``missing`` means that nobody tried: the run was not given what this world needs; ``untold``
+    that the target has no configuration for it.
     """
 
-    def __init__(self, reason: str, *, missing: bool = False) -> None:
+    def __init__(self, reason: str, *, missing: bool = False, untold: bool = False) -> None:
         super().__init__(reason)
-        self.missing = missing
+        self.missing, self.untold = missing, untold
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ class Stager:
         try:
             stage.configure()
         except Unrenderable as missing:
-            raise NotStaged(str(missing)) from None
+            raise NotStaged(str(missing), untold=True) from None
         return stage
 
     @property
@@ -216,7 +217,7 @@ class Stager:
         try:
             text = render(world, casts, default, port)
         except Unrenderable as missing:
-            raise NotStaged(str(missing)) from None
+            raise NotStaged(str(missing), untold=True) from None
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aiproxy-conformance-"))
         config = Path(folder) / file_name(options.config_for)
         config.write_text(text.replace(FOLDER, folder), encoding="utf-8")

@@ -10,5 +10,5 @@ MUTANTS: Final = {
     "pause-before-next": ("AIP-FAIL-005", "UNI-BENCH-004"),
     "retry-delay-ignored": ("AIP-FAIL-005",),
     "failed-usage-ignored": ("AIP-FAIL-010",),
-    "close-is-final": ("AIP-PROB-003",),
+    "close-is-final": ("AIP-PROB-003", "XAI-PRIN-002"),
 }

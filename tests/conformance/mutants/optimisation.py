@@ -5,7 +5,7 @@ MUTANTS = {
     "good-enough-unsorted": ("AIP-ROUTE-007", "UNI-ROUTE-006"),
     "classes-by-priority": ("ASC-CAP-002",),
     "no-context-too-small": ("ASC-RULE-003",),
-    "configured-latency-ignored": ("AIP-ROUTE-011",),
+    "configured-latency-ignored": ("AIP-ROUTE-011", "XAI-PERF-007"),
     "latency-mean": ("ASC-RULE-004",),
     "failures-count-as-latency": ("XAI-PERF-007",),
     "availability-ignored": ("AIP-ROUTE-012",),

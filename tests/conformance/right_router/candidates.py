@@ -495,7 +495,7 @@ def with_fallbacks(ask: Ask) -> Plan:
     found.order = peers + found.order if ask.has("peers-first") else found.order + peers
     if ask.has("disabled-is-last-resort"):
         found.order += disabled(ask)
-    if ask.has("favourites-wander") and wanders(ask, found.order):
+    if ask.has("favourites-wander") and not found.policies and wanders(ask, found.order):
         found.order += [m for m in ask.settings.models if m not in found.order]
     asked = ask.model
     for name in names:

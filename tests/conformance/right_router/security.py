@@ -81,7 +81,7 @@ class Limits:
                 times.popleft()
             full = len(times) >= most
             if careless:
-                time.sleep(0.005)
+                time.sleep(0.05)
             if full:
                 return times[0] + HOUR_S - now
             times.append(now)
