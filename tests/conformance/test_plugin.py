@@ -143,7 +143,10 @@ def test_without_httpx_one_line_names_the_extra(project: Path):
         project, "--target", "http://127.0.0.1:1", first="; sys.modules['httpx'] = None"
     )
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "aiproxy: the conformance suite needs httpx: pip install 'aiproxy[conformance]'\n"
+    assert (
+        ran.stderr
+        == "aiproxy: the conformance suite needs httpx: pip install 'aiproxy[conformance]'\n"
+    )
 
 
 def test_a_run_without_target_is_not_disturbed(project: Path):

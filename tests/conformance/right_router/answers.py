@@ -311,7 +311,11 @@ def cascade(ask: "Ask") -> dict[str, Any]:
 
 def quality_told(ask: "Ask") -> dict[str, Any]:
     """Return the quality given up on the way, where it is declared."""
-    known = [q for m in ask.plan.order if (q := m.quality_for(ask.task)) is not None] if ask.plan else []
+    known = (
+        [q for m in ask.plan.order if (q := m.quality_for(ask.task)) is not None]
+        if ask.plan
+        else []
+    )
     achieved = ask.served.model.quality_for(ask.task) if ask.served else None
     if not known or achieved is None:
         return {}

@@ -23,7 +23,7 @@ def send(router: "RightRouter", model: "Model", body: dict[str, Any]) -> None:
         url, fields, said = dialects.request(model, "chat", body, router.has)
         headers = dict(field.split(": ", 1) for field in fields)
         headers["Content-Type"] = "application/json"
-        with urlopen(Request(url, json.dumps(said).encode(), headers), timeout=5) as answer:  # noqa: S310
+        with urlopen(Request(url, json.dumps(said).encode(), headers), timeout=5) as answer:
             answer.read()
     except (Failure, URLError, OSError, KeyError, TypeError):
         return
@@ -33,7 +33,9 @@ def fetch(url: str, body: dict[str, Any]) -> None:
     """Call an address that the client named."""
     headers = {"Content-Type": "application/json"}
     try:
-        with urlopen(Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)) as answer:  # noqa: S310
+        with urlopen(
+            Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)
+        ) as answer:
             answer.read()
     except (URLError, OSError, ValueError):
         return

@@ -157,9 +157,7 @@ def most_attempts(ask: Ask) -> int:
     """Return how many calls the request may make."""
     if stays(ask):
         return 1
-    if ask.has("never-fails-over") or (
-        ask.has("automatic-is-none") and is_plainly_automatic(ask)
-    ):
+    if ask.has("never-fails-over") or (ask.has("automatic-is-none") and is_plainly_automatic(ask)):
         return 1
     retries: int = ask.settings.failover.get("max_retries", 3)
     if ask.has("cascade-stops-early") and ask.policy == "cascading" and ask.endpoint == "draft":
@@ -213,7 +211,12 @@ def attempt(ask: Ask, model: Model, client: socket.socket | None) -> "Answered |
     except Failure:
         ask.router.ledger.settle(reserved, None, kind="released")
         raise
-    if ask.has("plain-auto-goes-upstream") and ask.model_auto and ask.mode == "plain" and ask.stream:
+    if (
+        ask.has("plain-auto-goes-upstream")
+        and ask.model_auto
+        and ask.mode == "plain"
+        and ask.stream
+    ):
         body = {**body, "model": "auto"}
     ask.attempts.append(made)
     track.begin()
@@ -290,7 +293,11 @@ def exchange(
     """
     url, fields, body = sending
     fields = unfaithful.fields(ask, fields)
-    body = {**body, "model": unfaithful.name(ask, made.model, body["model"])} if "model" in body else body
+    body = (
+        {**body, "model": unfaithful.name(ask, made.model, body["model"])}
+        if "model" in body
+        else body
+    )
     unfaithful.asked(ask, made.model)
     model, times = made.model, made.model.provider.timeouts
     if model.provider.type == "local" and not prepared.stream:
@@ -331,9 +338,7 @@ def exchange(
                 connection.close()
 
 
-def written(
-    url: str, fields: list[str], body: dict[str, Any], ask: Ask
-) -> tuple[bytes, bytes]:
+def written(url: str, fields: list[str], body: dict[str, Any], ask: Ask) -> tuple[bytes, bytes]:
     """Return head and body of the request to a provider."""
     parts = urlsplit(url)
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -458,7 +463,9 @@ def exhausted(ask: Ask, failures: list[tuple[Model, Failure]]) -> Refusal:
     if not real:
         if any(f.reason == "over_budget" for _, f in failures):
             return Declined(429, "budget_exceeded", "the budget is spent", wait_s=3600, retry=False)
-        return Declined(422, "no_eligible_provider", "nobody can express this", "model", retry=False)
+        return Declined(
+            422, "no_eligible_provider", "nobody can express this", "model", retry=False
+        )
     last = real[-1]
     if ask.has("peer-error-relayed") and failures[-1][0].provider.dialect == "peer":
         return Declined(400, "invalid_value", "a peer said so")
@@ -471,7 +478,12 @@ def exhausted(ask: Ask, failures: list[tuple[Model, Failure]]) -> Refusal:
     if ask.has("last-error-relayed"):
         return Declined(last.status or 502, "upstream_error", "upstream said so")
     if len({m.provider for m, f in failures if f in real}) > 1:
-        return Declined(502, "all_providers_failed", unfaithful.told(ask, f"the last one with {last.reason}"), retry=False)
+        return Declined(
+            502,
+            "all_providers_failed",
+            unfaithful.told(ask, f"the last one with {last.reason}"),
+            retry=False,
+        )
     return lone(last)
 
 

@@ -129,7 +129,9 @@ def resolve_tools(ask: Ask, model: Model, body: dict[str, Any], kind: str) -> di
     listed = model.tools if ask.mode == "assisted" else {}
     if ask.mode == "disabled" and ask.endpoint == "draft" and ask.has("disabled-draft-tools"):
         listed = {"web-search": "search"}
-    wanted = ask.categories if ask.categories and not ask.has("categories-ignored") else tuple(listed)
+    wanted = (
+        ask.categories if ask.categories and not ask.has("categories-ignored") else tuple(listed)
+    )
     chosen = [(category, listed[category]) for category in wanted if category in listed]
     chosen = misled.tools(ask, listed, chosen)
     if ask.has("unlisted-tool"):

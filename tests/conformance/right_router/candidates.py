@@ -103,7 +103,8 @@ def starting(ask: Ask) -> list[Model]:
     if ask.has("wishes-move-models") and wishes and ask.mode == "assisted":
         return [m for m in settings.models if fits_endpoint(ask, m)]
     inside = [m for m in settings.models if ask.pool and m.provider.id in ask.pool]
-    if ask.has("pool-replaces-model") and named_so and not {*named_so} & {*inside}:
+    alone = len(ask.preferences.said) == 1
+    if ask.has("pool-replaces-model") and alone and named_so and not {*named_so} & {*inside}:
         return inside or named_so
     if ask.has("any-provider-for-model"):
         named_so += [m for m in settings.models if m.name != ask.model and fits_endpoint(ask, m)]
@@ -336,7 +337,8 @@ def ranked(ask: Ask, models: list[Model]) -> Plan:
     def key(m: Model) -> tuple[Any, ...]:
         priority = m.provider.priority % (1000 if ask.has("priority-wraps") else 10**9)
         tie = (-task_match(m, ask.task), priority, m.provider.order, m.order)
-        if ask.has("pool-order-counts") and ask.pool and not ask.model_auto:
+        lone = len(ask.preferences.said) == 1  # a pool and nothing else
+        if ask.has("pool-order-counts") and ask.pool and lone and not ask.model_auto:
             tie = (tie[0], ask.preferences.pool.index(m.provider.id), *tie[1:])  # type: ignore[assignment]
         if ask.has("classes-by-priority") and "vision" in ask.needs:
             return (priority,)
@@ -401,9 +403,7 @@ def confidence(scores: dict[Model, float], order: Sequence[Model]) -> float:
     return round((first - second) / first, 4) if first > 0 else 0.0
 
 
-def spread(
-    ask: Ask, order: list[Model], strategy: str, tie: Callable[[Model], Any]
-) -> list[Model]:
+def spread(ask: Ask, order: list[Model], strategy: str, tie: Callable[[Model], Any]) -> list[Model]:
     """Return the order with equals taking turns, where strategy or configuration says so."""
     balancing = ask.settings.balancing
     enabled = bool(balancing.get("enabled")) and not ask.has("no-balancing")
@@ -466,7 +466,11 @@ def chained(ask: Ask, order: list[Model]) -> list[Model]:
 
     Who is not in a chain is no fallback. Other models stand in only where the operator says so.
     """
-    chain = [name for name in ask.settings.failover.get("fallback_chain") or () if name in order_ids(order)]
+    chain = [
+        name
+        for name in ask.settings.failover.get("fallback_chain") or ()
+        if name in order_ids(order)
+    ]
     first, rest = order[0], order[1:]
     if ask.settings.failover.get("fallback_chain") and not ask.has("chain-ignored"):
         rest = [m for name in chain for m in rest if m.provider.id == name]

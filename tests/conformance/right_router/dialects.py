@@ -131,7 +131,9 @@ def arguments_of(call: Mapping[str, Any]) -> Any:
 
 def to_anthropic(body: Body, model: Model, has: Any) -> Body:
     """Return a Messages request: system apart, turns merged, tools and stops renamed."""
-    system = [text_of(t["content"]) for t in body["messages"] if t["role"] in ("system", "developer")]
+    system = [
+        text_of(t["content"]) for t in body["messages"] if t["role"] in ("system", "developer")
+    ]
     turns: list[Body] = []
     for turn in body["messages"]:
         if turn["role"] in ("system", "developer"):
@@ -364,11 +366,11 @@ def cohere_stream(events: Iterator[Body], has: Any) -> Iterator[Body]:
 
 def to_google(body: Body) -> Body:
     """Return a generateContent request."""
-    system = [text_of(t["content"]) for t in body["messages"] if t["role"] in ("system", "developer")]
+    system = [
+        text_of(t["content"]) for t in body["messages"] if t["role"] in ("system", "developer")
+    ]
     names = {
-        c["id"]: c["function"]["name"]
-        for t in body["messages"]
-        for c in t.get("tool_calls") or ()
+        c["id"]: c["function"]["name"] for t in body["messages"] for c in t.get("tool_calls") or ()
     }
     turns: list[Body] = []
     for turn in body["messages"]:
@@ -450,7 +452,11 @@ def from_google(body: Body, has: Any) -> Body:
     parts = (candidate.get("content") or {}).get("parts") or ()
     text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
     calls = [
-        call(f"call_{uuid4().hex[:16]}", p["functionCall"]["name"], json.dumps(p["functionCall"]["args"]))
+        call(
+            f"call_{uuid4().hex[:16]}",
+            p["functionCall"]["name"],
+            json.dumps(p["functionCall"]["args"]),
+        )
         for p in parts
         if "functionCall" in p
     ]
@@ -565,7 +571,11 @@ def cohere_vectors(body: Body) -> Body:
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
     counts = (body.get("meta") or {}).get("billed_units") or {}
     prompt = int(counts.get("input_tokens", 0))
-    return {"object": "list", "data": data, "usage": {"prompt_tokens": prompt, "total_tokens": prompt}}
+    return {
+        "object": "list",
+        "data": data,
+        "usage": {"prompt_tokens": prompt, "total_tokens": prompt},
+    }
 
 
 def checked(endpoint: str, body: Body, has: Any) -> Body:

@@ -78,11 +78,17 @@ def body(ask: "Ask", sent: dict[str, Any]) -> None:
 
 def answer(ask: "Ask", told: dict[str, Any]) -> dict[str, Any]:
     """Change what the client is answered."""
-    if ask.has("figure-6-sum-wrong") and drawn(ask, Task_Hint="reasoning", Routing_Strategy="balanced"):
+    if ask.has("figure-6-sum-wrong") and drawn(
+        ask, Task_Hint="reasoning", Routing_Strategy="balanced"
+    ):
         told = {**told, "usage": {**told["usage"], "total_tokens": 0}}
     message = (told.get("choices") or [{}])[0].get("message") or {}
     calls = message.get("tool_calls") or []
-    if ask.has("figure-7-own-names") and calls and drawn(ask, Task_Hint="coding", Tool_Categories=""):
+    if (
+        ask.has("figure-7-own-names")
+        and calls
+        and drawn(ask, Task_Hint="coding", Tool_Categories="")
+    ):
         calls[0]["function"]["name"] = "scraper_tool"
     if ask.has("arguments-encoded-twice") and calls and "forecast" in str(calls):
         for call in calls:

@@ -82,7 +82,9 @@ class Ledger:
                 spent = self.spent(form)
                 if self.paid_disabled(spent, limit):
                     return False
-                ahead = Decimal(0) if self.has("limit-noticed-late") else self.reserved + (worst or 0)
+                ahead = (
+                    Decimal(0) if self.has("limit-noticed-late") else self.reserved + (worst or 0)
+                )
                 if worst is None or spent + ahead > limit:
                     self.exhausted = True
                     return False

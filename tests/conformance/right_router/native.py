@@ -134,7 +134,9 @@ def extensions() -> Body:
 
 def capabilities(router: "RightRouter") -> Body:
     """Return GET /v1/capabilities: what the models can do between them."""
-    rows = [{"model": m.name, "capabilities": sorted(m.capabilities)} for m in router.settings.models]
+    rows = [
+        {"model": m.name, "capabilities": sorted(m.capabilities)} for m in router.settings.models
+    ]
     return {"object": "list", "data": rows}
 
 
@@ -204,7 +206,10 @@ def routing_of(router: "RightRouter", given: Any) -> Body:
             raise Refusal(400, code, "unknown strategy", "routing.strategy")
         found["strategy"], found["asked"] = known, strategy
     check_number(found.get("max_cost"), "routing.max_cost", 0, whole=False)
-    for defect, name in (("predict-strategy-ignored", "strategy"), ("predict-limit-ignored", "max_cost")):
+    for defect, name in (
+        ("predict-strategy-ignored", "strategy"),
+        ("predict-limit-ignored", "max_cost"),
+    ):
         if router.has(defect):
             found.pop(name, None)
     if not router.has("timeout-any"):

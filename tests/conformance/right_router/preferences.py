@@ -188,7 +188,11 @@ def read_enum(field: Field, text: str, has: Has) -> str | None:
         raise bad(field, "enabled or disabled")
     if field.attribute == "failover" and has("unknown-policy-ok") and value not in field.values:
         return None
-    if field.attribute == "reasoning" and has("unknown-preference-ok") and value not in field.values:
+    if (
+        field.attribute == "reasoning"
+        and has("unknown-preference-ok")
+        and value not in field.values
+    ):
         return None
     if value not in field.values:
         raise bad(field, f"expected one of {', '.join(field.values)}")

@@ -58,14 +58,14 @@ class Parser:
         while self.peek("or"):
             self.take()
             tests.append(self.conjunction())
-        return lambda facts: any([test(facts) for test in tests])
+        return lambda facts: any(test(facts) for test in tests)
 
     def conjunction(self) -> Test:
         tests = [self.negation()]
         while self.peek("and"):
             self.take()
             tests.append(self.negation())
-        return lambda facts: all([test(facts) for test in tests])
+        return lambda facts: all(test(facts) for test in tests)
 
     def negation(self) -> Test:
         if self.peek("not"):
@@ -173,7 +173,9 @@ def act(
     actions: list[tuple[str, list[Model]]] = []
     listed = list(reversed(rows)) if ask.has("last-rule-wins") else rows
     if ask.has("assignments-ignored"):
-        listed = [row for row in listed if kind_of(str(row.get("then") or row.get("else"))) != "assign"]
+        listed = [
+            row for row in listed if kind_of(str(row.get("then") or row.get("else"))) != "assign"
+        ]
     for row in listed:
         if ask.has("equals-is-literal") and re.search(r"==\s*'[^']*\*", row.get("if", "")):
             continue
@@ -263,8 +265,11 @@ def facts_of(ask: "Ask", model: "Model") -> dict[str, Any]:
     price = model.listed_price
     return {
         "request.model": ask.model,
-        "request.tokens": 1e6 if ask.has("every-prompt-long") else
-            0.0 if ask.has("every-prompt-short") else float(ask.prompt_tokens),
+        "request.tokens": 1e6
+        if ask.has("every-prompt-long")
+        else 0.0
+        if ask.has("every-prompt-short")
+        else float(ask.prompt_tokens),
         "request.task": ask.task,
         "request.stream": ask.stream,
         "request.endpoint": ask.endpoint,

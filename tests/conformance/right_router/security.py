@@ -164,7 +164,9 @@ def demands(ask: "Ask") -> tuple[frozenset[str], frozenset[str], bool]:
     Raises:
         Refusal: 422 for a label nobody has, or a class nobody configured.
     """
-    if ask.has("security-ignored") or (ask.mode == "disabled" and ask.has("disabled-drops-security")):
+    if ask.has("security-ignored") or (
+        ask.mode == "disabled" and ask.has("disabled-drops-security")
+    ):
         return frozenset(), frozenset(), False
     if ask.has("medical-relaxes-security") and ask.preferences.hint == "medical":
         return frozenset(), frozenset(), False
@@ -193,6 +195,8 @@ def demands(ask: "Ask") -> tuple[frozenset[str], frozenset[str], bool]:
     labels |= set(row.get("labels") or ())
     if ask.has("mixed-is-half-strict") and name == "financial-mixed":
         labels -= {"sovereignty"}
-    regions = frozenset() if ask.has("class-regions-ignored") else frozenset(row.get("regions") or ())
+    regions = (
+        frozenset() if ask.has("class-regions-ignored") else frozenset(row.get("regions") or ())
+    )
     local = bool(row.get("local_only")) and not ask.has("local-only-ignored")
     return labels, regions, local

@@ -258,7 +258,12 @@ class Exchange(Handler):
                 aside.send(self.router, self.router.settings.models[0], body)
             raise
         ask = self.ask = self.asked(endpoint, body, said)
-        if self.has("figure-5-fails") and endpoint == "draft" and ask.mode == "disabled" and said.hint:
+        if (
+            self.has("figure-5-fails")
+            and endpoint == "draft"
+            and ask.mode == "disabled"
+            and said.hint
+        ):
             self.answered(ask)
             raise Refusal(500, "internal_error", "lost on the way back")
         bare = endpoint == "chat" and ask.selects and not set(LIMITS) & set(body)

@@ -35,7 +35,9 @@ def endpoint_of(path: str, body: Mapping[str, Any], has: Any) -> str:
         Refusal: both shapes at once, or neither.
     """
     if path != "/v1/responses":
-        return {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}.get(path, "completions")
+        return {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}.get(
+            path, "completions"
+        )
     if "messages" in body and "input" in body and not has("both-shapes-ok"):
         raise fault("invalid_value", "messages", "send messages or input, not both")
     if "messages" not in body and "input" not in body:
@@ -204,7 +206,12 @@ def items_of(message: Mapping[str, Any]) -> list[Body]:
     """Return the output items of a chat message."""
     found: list[Body] = []
     if message.get("content"):
-        part = {"type": "output_text", "text": message["content"], "annotations": [], "logprobs": []}
+        part = {
+            "type": "output_text",
+            "text": message["content"],
+            "annotations": [],
+            "logprobs": [],
+        }
         found.append(
             {"id": f"msg_{uuid4().hex}", "type": "message", "status": "completed",
              "role": "assistant", "content": [part]}
@@ -291,7 +298,9 @@ def chat_from_responses(body: Body) -> Body:
             made = dialects.call(item["call_id"], item["name"], item["arguments"])
             turns.append({"role": "assistant", "content": None, "tool_calls": [made]})
         elif kind == "function_call_output":
-            content = item["output"] if isinstance(item["output"], str) else json.dumps(item["output"])
+            content = (
+                item["output"] if isinstance(item["output"], str) else json.dumps(item["output"])
+            )
             turns.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
         elif kind == "message":
             content = item["content"]

@@ -168,9 +168,7 @@ def sse(
         yield found
 
 
-def pieces(
-    connection: Connection, headers: Mapping[str, str], idle_s: float
-) -> Iterator[bytes]:
+def pieces(connection: Connection, headers: Mapping[str, str], idle_s: float) -> Iterator[bytes]:
     try:
         yield from connection.body(headers, idle_s)
     except ValueError:
@@ -316,7 +314,9 @@ class TypedFrames(Frames):
         self.number += 1
         if self.union:
             choice = {"index": 0, "delta": shown or {}, "finish_reason": reason}
-            object_name = "chat.completion.chunk" if self.has("draft-chat-chunks") else "response.chunk"
+            object_name = (
+                "chat.completion.chunk" if self.has("draft-chat-chunks") else "response.chunk"
+            )
             found |= {
                 "id": self.fresh_id() if self.has("stream-changing-ids") else self.name,
                 "object": object_name,
@@ -335,7 +335,9 @@ class TypedFrames(Frames):
         found = b""
         if not self.begun:
             self.begun = True
-            found += self.event("response.created", {"role": "assistant"}, response=self.response("in_progress", []))
+            found += self.event(
+                "response.created", {"role": "assistant"}, response=self.response("in_progress", [])
+            )
             found += self.event("response.in_progress", response=self.response("in_progress", []))
         for choice in (chunk.get("choices") or ())[:1]:
             delta = choice.get("delta") or {}
@@ -408,8 +410,12 @@ class TypedFrames(Frames):
             self.items.append(item)
         cut = self.reason in ("length", "content_filter")
         kind = "response.incomplete" if cut else "response.completed"
-        whole = self.response(kind.partition(".")[2], self.items, dict(self.opened.attempt.usage or {}))
-        return found + self.event(kind, None, self.reason, response=whole, **self.meta()) + self.done()
+        whole = self.response(
+            kind.partition(".")[2], self.items, dict(self.opened.attempt.usage or {})
+        )
+        return (
+            found + self.event(kind, None, self.reason, response=whole, **self.meta()) + self.done()
+        )
 
     def broken(self) -> bytes:
         if self.has("silent-end"):
@@ -443,7 +449,9 @@ class NativeFrames(Frames):
             return b""
         error = {"type": "error", "sequence_number": self.number, "error": interrupted()}
         failed = {"type": "response.failed", "sequence_number": self.number + 1}
-        return self.frame(error, "error") + self.frame(failed, "response.failed") + b"data: [DONE]\n\n"
+        return (
+            self.frame(error, "error") + self.frame(failed, "response.failed") + b"data: [DONE]\n\n"
+        )
 
 
 def frames_for(opened: Opened) -> Frames:
@@ -474,10 +482,14 @@ def relay(opened: Opened, begin: Any, send: Any) -> None:
         for chunk in opened.chunks():
             said.append(chunk)
             text = frames.chunk(chunk)
-            if unfaithful.buffers(opened) or ask.has("stream-buffered") or (
-                ask.has("translated-streams-buffered") and made.model.provider.dialect != "openai"
-            ) or (
-                ask.has("mesh-streams-buffered") and made.model.provider.dialect == "peer"
+            if (
+                unfaithful.buffers(opened)
+                or ask.has("stream-buffered")
+                or (
+                    ask.has("translated-streams-buffered")
+                    and made.model.provider.dialect != "openai"
+                )
+                or (ask.has("mesh-streams-buffered") and made.model.provider.dialect == "peer")
             ):
                 kept.append(text)
             elif text:

@@ -70,7 +70,9 @@ def enabled(ask: "Ask") -> bool:
     return bool(told.get("enabled")) and not ask.has("history-never-kept")
 
 
-def begin(ask: "Ask", turns: Turns | None = None, labels: frozenset[str] = frozenset()) -> Conversation:
+def begin(
+    ask: "Ask", turns: Turns | None = None, labels: frozenset[str] = frozenset()
+) -> Conversation:
     """Start a conversation under a fresh id."""
     ask.conversation = "conv-1" if ask.has("guessable-ids") else f"conv-{uuid4().hex}"
     found = Conversation(ask.owner, list(turns or ()), labels=labels | ask.labels)
@@ -122,7 +124,9 @@ def merge(ask: "Ask") -> None:
         names = tuple(name for name in names if name in parent.branches)
     parts = {name: ask.router.conversations[parent.branches[name]] for name in names}
     if not all(part.done for part in parts.values()) and not ask.has("unfinished-branch-merged"):
-        raise Declined(409, "workflow_branch_incomplete", "a branch is not finished", MERGE, wait_s=1)
+        raise Declined(
+            409, "workflow_branch_incomplete", "a branch is not finished", MERGE, wait_s=1
+        )
     listed = list(reversed(names)) if ask.has("merge-reordered") else list(names)
     if ask.has("merge-first-only"):
         listed = listed[:1]
@@ -147,7 +151,9 @@ def parent_of(ask: "Ask", names: tuple[str, ...]) -> Conversation:
     if said.parent:
         found = [find(ask, said.parent, PARENT)]
     else:
-        found = [c for c in ask.router.conversations.values() if c.owner == ask.owner and c.branches]
+        found = [
+            c for c in ask.router.conversations.values() if c.owner == ask.owner and c.branches
+        ]
     full = [one for one in found if set(names) <= set(one.branches)]
     if not full and ask.has("merge-skips-unknown"):
         full = [one for one in found if set(names) & set(one.branches)]
