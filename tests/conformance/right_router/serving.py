@@ -254,7 +254,7 @@ class Exchange(Handler):
         try:
             shapes.check(endpoint, body, self.has)
         except Refusal as refusal:
-            if self.has("asks-before-reading") and refusal.param == "temperature":
+            if self.has("asks-before-reading") and refusal.param == "messages[1].role":
                 aside.send(self.router, self.router.settings.models[0], body)
             raise
         ask = self.ask = self.asked(endpoint, body, said)

@@ -212,7 +212,7 @@ def _resent(attempts: Sequence[Attempt], everything: Sequence[Attempt]) -> int:
 def the_delay_is_for_the_same_provider(probe: Probe) -> Iterator[Finding]:
     """One quick second try at the same provider is legal; any further one has to wait."""
     me, speed = "AIP-FAIL-005", "UNI-BENCH-004"
-    shortest = RETRY_DELAY_S
+    shortest, gaps = RETRY_DELAY_S, list[float]()
     for _ in range(_TRIES):
         case = probe.case()
         for role in "abc":

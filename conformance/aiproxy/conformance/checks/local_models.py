@@ -68,6 +68,7 @@ def local_places_are_bounded(probe: Probe) -> Iterator[Finding]:
 
 
 def _moved_on(probe: Probe, me: str) -> Iterator[Finding]:
+    answers, moved = list[tuple[Case, Reply]](), list[tuple[Case, Reply]]()
     for _ in range(_ROUNDS):
         answers = _at_once(probe, probe.cast.model)
         moved = [(case, reply) for case, reply in answers if case.served(reply) == "b"]
@@ -98,6 +99,7 @@ def _reason(reply: Reply) -> object:
 def _bounded(probe: Probe, me: str) -> Iterator[Finding]:
     model = probe.cast["lone"].model
     alone = min(probe.case().predict(model=model).answer.seconds for _ in range(3))
+    replies, refused = list[Reply](), list[Reply]()
     for _ in range(_ROUNDS):
         replies = [reply for _, reply in _at_once(probe, model)]
         refused = [reply for reply in replies if reply.status != 200]
