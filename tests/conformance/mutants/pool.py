@@ -9,5 +9,5 @@ MUTANTS = {
     "unknown-pool-unreported": ("XAI-HDR-019",),
     "unknown-pool-widens": ("XAI-HDR-020",),
     "pool-order-counts": ("XAI-HDR-021",),
-    "pool-replaces-model": ("XAI-HDR-022",),
+    "pool-replaces-model": ("XAI-HDR-022", "XAI-SYNC-014"),
 }
