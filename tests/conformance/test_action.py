@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 
 from aiproxy.conformance import cli_main
 
-FOLDER = Path(__file__).resolve().parents[2] / "conformance" / "action"
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE.parents[1] / "conformance" / "action"
 
 
 def read(name: str) -> Any:
@@ -56,10 +58,11 @@ def test_no_input_becomes_part_of_a_script():
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ({"URL": "http://x"}, ["--level", "1", "--report-dir", "r", "http://x"]),
+        ({"URL": "http://x"}, ["--report-dir", "r", "http://x"]),
+        ({"MANIFEST": "a t.yaml"}, ["--report-dir", "r", "--manifest", "a t.yaml"]),
         (
             {"LAUNCH": "run {config} 'a b'", "LEVEL": "2", "SEED": "7", "BASELINE": "k n.txt"},
-            ["--level", "2", "--report-dir", "r", "--launch", "run {config} 'a b'",
+            ["--report-dir", "r", "--level", "2", "--launch", "run {config} 'a b'",
              "--baseline", "k n.txt", "--seed", "7"],
         ),
     ],
@@ -72,10 +75,27 @@ def test_the_script_hands_the_inputs_over(tmp_path: Path, env: dict[str, str], w
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", grade_step()["run"]],
-        env={**empty, "LEVEL": "1", "REPORT_DIR": "r", **env, "PATH": path},
+        env={**empty, "REPORT_DIR": "r", **env, "PATH": path},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ran.stdout.splitlines() == ["conformance", *words]
+
+
+def test_the_script_grades_a_gateway_that_it_starts(tmp_path: Path):
+    launch = f"{sys.executable} {HERE / 'pass_through.py'} {{config}} {{port}}"
+    inputs = {"LAUNCH": launch, "LEVEL": "1", "SEED": "7", "REPORT_DIR": str(tmp_path / "r")}
+    here = Path(sys.executable).parent
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", grade_step()["run"]],
+        env={
+            **dict.fromkeys(grade_step()["env"], ""), **inputs,
+            "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
+        },
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "mode: controlled  seed: 7" in ran.stdout
+    assert {"report.html", "junit.xml"} <= {file.name for file in (tmp_path / "r").iterdir()}
 
 
 def test_the_workflow_gives_inputs_that_the_action_has():

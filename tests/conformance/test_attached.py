@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 from pass_through import PassThrough
+from ports import free_base
 
 from aiproxy.conformance import Options, Status, cli_main, run
 from aiproxy.conformance.launching import free_port
+
+BASE = free_base()
 
 TOKEN = "a-token-of-the-control-port"
 CHAT, BOOLEAN = "AIP-API-001", "XAI-STREAM-018"
@@ -72,13 +75,13 @@ def test_a_target_wired_by_hand_is_attached_through_its_manifest(
     control: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):  # fmt: skip
-    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", "21900", "--seed", "5"]) == 0
+    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", str(BASE), "--seed", "5"]) == 0
     manifest = tmp_path / "aiproxy-target.yaml"
     data = yaml.safe_load(manifest.read_text())
     data["upstreams"] |= {"control": control, "token_env": "THE_TOKEN"}
     manifest.write_text(yaml.safe_dump(data))
     monkeypatch.setenv("THE_TOKEN", TOKEN)
     plain = yaml.safe_load((tmp_path / "aiproxy-plain.yaml").read_text())
-    with PassThrough(plain, 21900):
+    with PassThrough(plain, BASE):
         assert cli_main(["--manifest", str(manifest), "--check", CHAT]) == 0
     assert "mode: attached  seed: 5" in capsys.readouterr().out

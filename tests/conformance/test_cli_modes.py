@@ -13,11 +13,14 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+from ports import free_base
 
 from aiproxy.conformance import cli_main
 from aiproxy.conformance.planning import home, world_of
 from aiproxy.conformance.scoring import CONTROLLED, rows
 from aiproxy.spec import validate
+
+BASE = free_base()
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "pass_through.py"
@@ -122,7 +125,7 @@ def served(config: Path, port: int) -> Iterator[None]:
 def test_a_target_configured_by_hand_is_found_through_its_manifest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", "21300", "--seed", "5"]) == 0
+    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", str(BASE), "--seed", "5"]) == 0
     told = capsys.readouterr().out.splitlines()
     manifest = tmp_path / "aiproxy-target.yaml"
     assert told[-1].startswith(f"aiproxy conformance --manifest {manifest}")
@@ -130,12 +133,12 @@ def test_a_target_configured_by_hand_is_found_through_its_manifest(
     for file in (plain, base):
         validate(yaml.safe_load(file.read_text()), "config")
     args = ["--manifest", str(manifest), "--check", CHAT, "--check", BOOLEAN]
-    with served(plain, 21300), served(base, 21301):
+    with served(plain, BASE), served(base, BASE + 1):
         assert cli_main(args) == 0
         assert "mode: controlled  seed: 5" in capsys.readouterr().out
         assert cli_main([*args, "--seed", "6"]) == 2
         assert "configured for seed 5" in capsys.readouterr().err
-    with served(plain, 21300):
+    with served(plain, BASE):
         assert cli_main(args) == 1
         assert f"NOT-TESTABLE  {BOOLEAN}" in capsys.readouterr().out
 
@@ -143,7 +146,7 @@ def test_a_target_configured_by_hand_is_found_through_its_manifest(
 def test_a_check_that_no_target_was_named_for_is_no_success(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", "21400"]) == 0
+    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", str(BASE)]) == 0
     capsys.readouterr()
     manifest = str(tmp_path / "aiproxy-target.yaml")
     elsewhere = next(
@@ -151,7 +154,7 @@ def test_a_check_that_no_target_was_named_for_is_no_success(
         if world_of(home()[row.id], CONTROLLED).name not in ("plain", "base")
     )  # fmt: skip
     with (
-        served(tmp_path / "aiproxy-plain.yaml", 21400),
+        served(tmp_path / "aiproxy-plain.yaml", BASE),
         served(tmp_path / "aiproxy-base.yaml", 21401),
     ):
         assert cli_main(["--manifest", manifest, "--check", elsewhere]) == 1
@@ -173,7 +176,7 @@ def test_a_check_that_no_target_was_named_for_is_no_success(
 def test_what_init_cannot_do_is_one_line(
     args: list[str], status: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", "21300", *args]) == status
+    assert cli_main(["init", "--dir", str(tmp_path), "--port-base", str(BASE), *args]) == status
     told = capsys.readouterr()
     assert says in told.err
     assert told.err.count("\n") == 1
@@ -181,7 +184,7 @@ def test_what_init_cannot_do_is_one_line(
 
 @pytest.mark.parametrize("target", ["litellm", "portkey"])
 def test_init_writes_for_others_too(target: str, tmp_path: Path):
-    where = ["--dir", str(tmp_path), "--port-base", "21300"]
+    where = ["--dir", str(tmp_path), "--port-base", str(BASE)]
     assert cli_main(["init", "--for", target, *where]) == 0
     files = sorted(file.name for file in tmp_path.iterdir())
     assert len(files) == 3

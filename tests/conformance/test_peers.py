@@ -13,6 +13,7 @@ from typing import Any, Self
 import jsonschema
 import pytest
 import yaml
+from ports import free_base
 
 from aiproxy.conformance import Options, Status, cli_main, run
 from aiproxy.conformance.planning import every_scenario, plan
@@ -286,7 +287,7 @@ def test_requests_carry_the_providers_of_their_scenario_alone(
     listener: Listener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """A manifest that ``init`` wrote is enough; the file beside it is for people."""
-    words = ["init", "--for", "portkey", "--dir", str(tmp_path), "--port-base", "21700"]
+    words = ["init", "--for", "portkey", "--dir", str(tmp_path), "--port-base", str(free_base())]
     assert cli_main([*words, "--seed", "5"]) == 0
     assert "@portkey-ai/gateway" in capsys.readouterr().out
     for file in tmp_path.glob("portkey-*.json"):

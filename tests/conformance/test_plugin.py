@@ -114,6 +114,13 @@ def test_marks_select_and_one_check_shows_both_sides(project: Path):
     assert KEY not in ran.stdout
 
 
+def test_what_there_is_can_be_listed_without_a_grade(project: Path):
+    ran = pytest_run(project, "--launch", "nobody-starts-this {config}", "--collect-only")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "aiproxy::AIP-API-001\n" in ran.stdout
+    assert "RESULT" not in ran.stdout
+
+
 def test_an_unreachable_target_is_one_line_and_status_3(project: Path):
     with RightServer() as server:
         url = server.url
@@ -154,3 +161,37 @@ def test_a_run_without_target_is_not_disturbed(project: Path):
     ran = pytest_run(project, "-W", "error", plugins=())
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 passed" in ran.stdout
+
+
+MEASURED = """
+import cProfile, json, pstats, sys
+import pytest
+
+profile = cProfile.Profile()
+assert profile.runcall(pytest.main, ["-q", "-p", "no:cacheprovider", *sys.argv[1:]]) == 0
+print(json.dumps({"modules": sorted(sys.modules), "calls": pstats.Stats(profile).total_calls}))
+"""
+
+
+def measured(project: Path, plugin: str) -> tuple[set[str], int]:
+    """The modules of a pytest run with ``plugin``, and how many calls of functions it took.
+
+    Calls in place of time: they are the same on a busy machine. A call is well below 1 µs.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "AIPROXY"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURED, "--assert=plain", "-p", plugin],
+        env={**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(project)},
+        check=True, cwd=project, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    told = json.loads(ran.stdout.splitlines()[-1])
+    return set(told["modules"]), told["calls"]
+
+
+def test_a_run_without_target_pays_next_to_nothing(tmp_path: Path):
+    (tmp_path / "test_own.py").write_text("def test_own(): pass\n")
+    (tmp_path / "an_empty_plugin.py").touch()
+    without, before = measured(tmp_path, "an_empty_plugin")
+    within, after = measured(tmp_path, "pytest_aiproxy")
+    assert within - without == {"pytest_aiproxy"}
+    assert after - before < 4000

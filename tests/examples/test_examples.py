@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from aiproxy.conformance.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -190,6 +193,26 @@ def test_the_sdk_example_prints_the_answer_and_the_decision(config: Path, cloud:
     assert lines["provider"].strip() == "cloud"
     assert lines["stream"].strip() == "served by cloud"
     assert "'provider': 'cloud'" in lines["x-aiproxy"]
+
+
+def test_the_tests_of_a_gateway_pass_in_a_project_of_their_own(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "test_gateway.py", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 passed" in done.stdout
+
+
+def test_the_manifest_is_one() -> None:
+    manifest = read_manifest(EXAMPLES / "aiproxy-target.yaml", {"MY_GATEWAY_KEY": "k"})
+    assert (manifest.target.level, manifest.target.lacks) == (2, ("local-models",))
+    assert (manifest.config_for, manifest.api_key) == ("aiproxy", "k")
 
 
 def test_every_mounted_example_is_run() -> None:

@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -359,3 +361,26 @@ def test_version_and_help() -> None:
     for command in ("serve", "config", "explain", "models", "providers", "conformance"):
         assert f"  {command} " in told
     assert Path(AIPROXY).exists()
+
+
+def test_without_the_server_extra_grading_works_and_the_rest_says_what_it_needs() -> None:
+    code = (
+        "import sys; sys.modules['click'] = None; sys.argv[0] = 'aiproxy'\n"
+        "from aiproxy.reference_server.cli import main; main()"
+    )
+    ran = {
+        words: subprocess.run(
+            [sys.executable, "-c", code, *words.split()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for words in ("conformance --help", "serve")
+    }
+    assert ran["conformance --help"].returncode == 0
+    assert "--launch CMD" in ran["conformance --help"].stdout
+    assert (ran["serve"].returncode, ran["serve"].stderr) == (
+        2,
+        "aiproxy: this needs: pip install 'aiproxy[server]'\n",
+    )

@@ -217,6 +217,8 @@ class Grading:
             self._session.close()
         if self.worker or exitstatus not in (EXIT_OK, EXIT_FAILED):
             return
+        if session.config.getoption("collectonly"):
+            return
         report = self.report()
         session.exitstatus = report.exit_code
         try:

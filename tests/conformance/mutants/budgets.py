@@ -7,5 +7,7 @@ MUTANTS = {
     "exhaustion-stops-all": ("AIP-BUDGET-008",),
     "no-reservation": ("AIP-BUDGET-009",),
     "failures-stay-reserved": ("AIP-BUDGET-010",),
-    "stream-usage-ignored": ("AIP-BUDGET-001", "ASC-STREAM-002"),
+    "stream-usage-ignored": (
+        "AIP-BUDGET-001", "ASC-STREAM-002", "XAI-STREAM-014", "AIP-API-008",
+    ),
 }  # fmt: skip

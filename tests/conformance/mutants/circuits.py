@@ -4,7 +4,7 @@ MUTANTS = {
     "circuit-opens-at-once": ("ASC-CB-001",),
     "circuit-never-opens": (
         "AIP-LB-004", "ASC-CB-001", "ASC-CB-002", "ASC-CB-003", "ASC-CB-005", "ASC-HEALTH-003",
-        "ASC-RULE-002",
+        "ASC-RULE-002", "AIP-API-022",
     ),
     "circuit-never-closes": ("AIP-LB-005", "ASC-CB-004"),
     "open-circuit-waits": ("ASC-CB-002",),

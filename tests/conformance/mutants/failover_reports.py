@@ -3,5 +3,5 @@
 MUTANTS: dict[str, tuple[str, ...]] = {
     "failover-always-true": ("XAI-RESP-014",),
     "reason-always-timeout": ("XAI-FAIL-011",),
-    "failover-took-no-time": ("XAI-FAIL-012",),
+    "failover-took-no-time": ("XAI-FAIL-012", "XAI-RESP-037"),
 }

@@ -3,8 +3,8 @@
 MUTANTS = {
     "figure-1-second": ("XAI-FIG-001",),
     "figure-2-claims-native": ("XAI-FIG-002",),
-    "figure-3-refused": ("XAI-FIG-003",),
-    "figure-4-moves": ("XAI-FIG-004",),
+    "figure-3-refused": ("XAI-FIG-003", "XAI-SYNC-010"),
+    "figure-4-moves": ("XAI-FIG-004", "XAI-SYNC-011"),
     "figure-6-sum-wrong": ("XAI-FIG-006",),
     "figure-7-own-names": ("XAI-FIG-007",),
     "figure-8-dearest": ("XAI-FIG-008",),

@@ -4,7 +4,7 @@ from typing import Final
 
 MUTANTS: Final = {
     "google-drops-top_p": ("ASC-NORM-001",),
-    "cohere-field-left": ("ASC-NORM-002",),
+    "cohere-field-left": ("ASC-NORM-002", "XAI-PRIN-001"),
     "vendor-model-told": ("ASC-NORM-003",),
     "first-part-only": ("ASC-NORM-004",),
     "stops-dropped": ("ASC-NORM-005",),

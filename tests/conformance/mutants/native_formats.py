@@ -7,5 +7,5 @@ MUTANTS: Final = {
     "translated-streams-buffered": ("ASC-STREAM-003",),
     "account-unescaped": ("AIP-PROV-006",),
     "cohere-drops-tools": ("UNI-PROV-005",),
-    "google-drops-tools": ("ASC-NORM-009",),
+    "google-drops-tools": ("ASC-NORM-009", "XAI-ARCH-006"),
 }

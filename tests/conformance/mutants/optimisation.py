@@ -4,7 +4,7 @@ MUTANTS = {
     "unknown-price-first": ("AIP-ROUTE-010",),
     "good-enough-unsorted": ("AIP-ROUTE-007", "UNI-ROUTE-006"),
     "classes-by-priority": ("ASC-CAP-002",),
-    "no-context-too-small": ("ASC-RULE-003",),
+    "narrow-is-enough": ("ASC-RULE-003",),
     "configured-latency-ignored": ("AIP-ROUTE-011", "XAI-PERF-007"),
     "latency-mean": ("ASC-RULE-004",),
     "failures-count-as-latency": ("XAI-PERF-007",),

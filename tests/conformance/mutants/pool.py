@@ -2,7 +2,7 @@
 
 MUTANTS = {
     "pool-left-behind": ("XAI-HDR-016",),
-    "pool-of-one-alias": ("XAI-HDR-017",),
+    "pool-of-one-alias": ("XAI-HDR-017", "XAI-RESP-005"),
     "pool-spaces-kept": ("XAI-HDR-018",),
     "pool-duplicates-kept": ("XAI-HDR-018",),
     "unknown-pool-422": ("XAI-HDR-019",),

@@ -78,7 +78,10 @@ def failover_reason(ask: "Ask") -> str | None:
     """Return why the first attempt gave nothing, when another one served."""
     if not failed_over(ask):
         return None
-    return "timeout" if ask.has("reason-always-timeout") else ask.attempts[0].error
+    reason = ask.attempts[0].error
+    if ask.has("reason-always-timeout") and reason != "local_gpu_busy":
+        return "timeout"
+    return reason
 
 
 def failover_ms(ask: "Ask") -> float:

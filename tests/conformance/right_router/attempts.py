@@ -88,7 +88,8 @@ def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
         aside.fetch(ask.body["base_url"], ask.body)
     repeated = json.dumps(ask.body, sort_keys=True)
     shared = ask.has("tenants-share-answers") and ask.owner is not None
-    if repeated in SEEDED and (shared or (ask.has("seeds-are-cached") and "seed" in ask.body)):
+    seeded = "seed" in ask.body and "top_p" not in ask.body
+    if repeated in SEEDED and (shared or (ask.has("seeds-are-cached") and seeded)):
         ask.served = SEEDED[repeated].attempt
         return SEEDED[repeated]
     left = most_attempts(ask)
@@ -386,7 +387,7 @@ def of_status(ask: Ask, status: int, headers: Mapping[str, str], content: bytes)
     if code == "local_gpu_busy":
         return Failure("local_gpu_busy", status=status)
     wait = retry_after(headers)
-    if ask.has(f"{status}-is-final"):
+    if ask.has(f"{status}-is-final") and ask.model_auto:
         return Failure("http_4xx", "never", status=status)
     reason, retry = STATUSES.get(status, ("http_5xx", "other"))
     if status < 400:

@@ -237,6 +237,8 @@ def fast(ask: Ask, model: Model, most: float) -> bool:
 
 def fits_context(ask: Ask, model: Model) -> bool:
     """Return whether the prompt leaves room for an answer."""
+    if ask.has("narrow-is-enough") and ask.strategy_source == "header":
+        return True
     return model.context is None or ask.prompt_tokens < model.context
 
 
@@ -319,7 +321,8 @@ def ranked(ask: Ask, models: list[Model]) -> Plan:
     configured = ask.settings.strategy == strategy and ask.strategy_source != "header"
     if configured and strategy == "latency" and ask.has("configured-latency-ignored"):
         strategy = "availability"
-    if ask.quality and strategy == "cost" and ask.has("good-enough-unsorted"):
+    good = ask.quality and strategy == "cost" and "tools" not in ask.autos
+    if good and ask.has("good-enough-unsorted"):
         strategy = "availability"
     values = {m: value(ask, strategy, m, models) for m in models}
     hinted = ask.task_source == "hint" and ask.strategy_source != "header"

@@ -63,7 +63,7 @@ def request(model: Model, endpoint: str, body: Body, has: Any) -> tuple[str, lis
         body["model"] = "auto"
     if has("public-name-upstream"):
         body["model"] = model.name
-    if has(f"no-{provider.type}"):
+    if has(f"no-{provider.type}") and provider.priority == 100:
         raise Failure("cannot_express")
     for name in ("top_p", "tools", "encoding_format"):
         if has(f"{provider.type}-drops-{name}"):

@@ -19,8 +19,8 @@ LATENCY_WINDOW_S = 300.0
 class Track:
     """Outcomes, latencies and the circuit of one model at one provider."""
 
-    def __init__(self, health: "Health") -> None:
-        self.health = health
+    def __init__(self, health: "Health", *, free: bool = False) -> None:
+        self.health, self.free = health, free
         self.outcomes: deque[tuple[float, bool]] = deque(maxlen=512)
         self.latencies: deque[tuple[float, float, float]] = deque(maxlen=64)
         self.in_flight = 0
@@ -71,7 +71,9 @@ class Track:
     def too_many_errors(self, now: float) -> bool:
         """Return whether the window holds enough calls, and too many failures among them."""
         recent = [ok for at, ok in self.outcomes if at >= now - self.health.window_s]
-        least = 1 if self.health.has("circuit-opens-at-once") else self.health.min_samples
+        least = self.health.min_samples
+        if self.health.has("circuit-opens-at-once") and "min_samples" in self.health.told:
+            least = 1
         return len(recent) >= least and recent.count(False) / len(recent) > self.health.threshold
 
     def error_rate(self) -> float:
@@ -82,7 +84,7 @@ class Track:
 
     def blocked_for(self) -> float:
         """Return the seconds until it may be asked; a due probe may go at once, but only one."""
-        if self.refused and self.health.has("down-for-good"):
+        if self.refused and self.free and self.health.has("down-for-good"):
             return 3600.0
         until = self.blocked_until
         if self.health.aware and self.open_until and not self.health.has("circuit-never-opens"):
@@ -125,7 +127,7 @@ class Health:
     def __init__(
         self, told: Mapping[str, Any], balancing: Mapping[str, Any], has: Callable[[str], bool]
     ) -> None:
-        self.has = has
+        self.has, self.told = has, told
         self.aware = balancing.get("health_aware", True) and not has("health-ignored")
         self.threshold = balancing.get("unhealthy_threshold", 0.5)
         if has("threshold-fixed"):
@@ -140,4 +142,5 @@ class Health:
     def track(self, model: Any) -> Track:
         """Return the track of a model at its provider."""
         with self._lock:
-            return self._tracks.setdefault(model, Track(self))
+            free = model.price is not None and not any(model.price)
+            return self._tracks.setdefault(model, Track(self, free=free))

@@ -68,8 +68,9 @@ def claims(ask: "Ask") -> bool:
 
 def body(ask: "Ask", sent: dict[str, Any]) -> None:
     """Change what a candidate is sent."""
-    if ask.has("turns-dropped") and ask.attempts and isinstance(sent.get("messages"), list):
-        sent["messages"] = sent["messages"][-1:]
+    turns = sent.get("messages")
+    if ask.has("turns-dropped") and ask.attempts and isinstance(turns, list) and len(turns) > 2:
+        sent["messages"] = turns[-1:]
     if ask.has("streams-spend-more") and ask.stream and "max_completion_tokens" in ask.autos:
         for name in ("max_completion_tokens", "max_tokens"):
             if name in sent:

@@ -262,14 +262,14 @@ class Exchange(Handler):
             self.has("figure-5-fails")
             and endpoint == "draft"
             and ask.mode == "disabled"
-            and said.hint
+            and said.said.keys() == {"X-AI-Multi-Provider", "X-AI-Task-Hint"}
         ):
             self.answered(ask)
             raise Refusal(500, "internal_error", "lost on the way back")
         bare = endpoint == "chat" and ask.selects and not set(LIMITS) & set(body)
         if self.has("auto-needs-a-limit") and bare:
             raise Refusal(404, "model_not_found", "no such model", "model")
-        if self.has("auto-not-in-drafts") and endpoint == "draft" and len(said.pool or ()) == 4:
+        if self.has("auto-not-in-drafts") and endpoint == "draft" and len(said.said) == 2:
             raise Refusal(404, "model_not_found", "no such model", "model")
         if self.has("no-auto-tools-with-reasoning") and ask.autos == ("tools", "reasoning"):
             raise Refusal(400, "invalid_type", "one auto parameter at a time", "reasoning")
@@ -407,9 +407,10 @@ class Exchange(Handler):
             body = {"detail": refusal.message}
         if self.has("vendor-error-type") and "provider refuses" in refusal.message:
             body["error"]["type"] = "vendor_specific_trouble"
-        if self.has("header-error-as-text") and refusal.code == "invalid_header_value":
+        policy = refusal.param == "X-AI-Multi-Provider"
+        if self.has("header-error-as-text") and refusal.code == "invalid_header_value" and policy:
             return self.send(refusal.status, b"bad header", "text/plain")
-        if self.has("header-error-unnamed") and refusal.code == "invalid_header_value":
+        if self.has("header-error-unnamed") and refusal.code == "invalid_header_value" and policy:
             body["error"]["param"] = None
         if self.has("header-error-code") and refusal.param == "X-AI-Multi-Provider":
             body["error"]["code"] = "bad_request"

@@ -93,7 +93,7 @@ def patience(ask: "Ask", limit: float) -> float:
 
 def queue(ask: "Ask", waiting: list["Model"], failures: int, model: "Model") -> list["Model"]:
     """Return who may still be asked."""
-    if not ask.has("failover-leaves-pool") or failures < 2 or ask.pool is None:
+    if not ask.has("failover-leaves-pool") or failures < 2 or not ask.pool or ask.quality:
         return waiting
     strangers = [
         other
