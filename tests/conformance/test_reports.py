@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 from controlled import graded
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from aiproxy.conformance.baseline import Baseline
@@ -344,6 +344,9 @@ secrets = st.text(
 ).filter(lambda text: text.strip() == text and len(set(text)) > 5)
 
 
+NOBODYS = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+
+
 def everywhere(secret: str) -> Report:
     finding = Finding(LEVEL_2[0], Status.FAIL, f"f {secret}", f"e {secret}", f"x{secret}y", "12")
     row = ROWS[LEVEL_2[0]]
@@ -369,6 +372,11 @@ def everywhere(secret: str) -> Report:
 @example(secret="ключ-от-всех-дверей")
 @given(secret=secrets)
 def test_no_secret_survives_in_any_file(tmp_path_factory: pytest.TempPathFactory, secret: str):
+    # What the suite itself says, the id of a check for one, is nobody's secret.
+    plain = written(
+        cleaned(everywhere(NOBODYS), Redactor((NOBODYS,))), tmp_path_factory.mktemp("plain")
+    )
+    assume(not any(secret in text for text in plain.values()))
     given = cleaned(everywhere(secret), Redactor((secret,)))
     texts = written(given, tmp_path_factory.mktemp("report"))
     texts["terminal"] = "\n".join(summary(given, AGAIN, verbose=True))
