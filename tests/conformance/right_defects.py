@@ -57,15 +57,25 @@ def judged_near(group: tuple[str, ...]) -> dict[str, str]:
 
 
 def judged_together(group: tuple[str, ...], level: int) -> dict[str, str]:
-    """Return what surprises in a run of the whole suite with all of ``group``, as ``judged_near``."""
+    """Return what surprises in a run of the whole suite with all of ``group``.
+
+    When something does, each defect is run by itself, against what was surprising.
+    """
     every = tuple(name for defect in group for name in mutants()[defect])
-    if not judged_run(group, every, level=level):
+    surprising = judged_run(group, every, level=level)
+    if not surprising:
         return {}
     return {
         f"{defect}: {check}": said
         for defect in group
-        for check, said in judged_run((defect,), mutants()[defect], level=level).items()
+        for check, said in judged_alone(defect, tuple(surprising)).items()
     }
+
+
+def judged_alone(defect: str, others: tuple[str, ...]) -> dict[str, str]:
+    """Return what surprises in a run with ``defect`` of its checks and of ``others``."""
+    checks = mutants()[defect]
+    return judged_run((defect,), checks, checks=tuple(dict.fromkeys((*checks, *others))))
 
 
 def judged_run(group: Iterable[str], expected: Iterable[str], **options: Any) -> dict[str, str]:

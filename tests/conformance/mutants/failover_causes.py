@@ -3,7 +3,7 @@
 MUTANTS: dict[str, tuple[str, ...]] = {
     "pools-wait-on": ("XAI-FAIL-005",),
     "unknown-host-is-final": ("XAI-FAIL-006",),
-    "504-is-final": ("XAI-FAIL-007",),
+    "529-is-final": ("XAI-FAIL-007",),
     "422-fails-over": ("XAI-FAIL-008",),
     "403-passed-on": ("XAI-FAIL-009",),
     "wrong-shape-passed-on": ("XAI-FAIL-010",),

@@ -387,7 +387,7 @@ def of_status(ask: Ask, status: int, headers: Mapping[str, str], content: bytes)
     if code == "local_gpu_busy":
         return Failure("local_gpu_busy", status=status)
     wait = retry_after(headers)
-    if ask.has(f"{status}-is-final") and ask.model_auto:
+    if ask.has(f"{status}-is-final"):
         return Failure("http_4xx", "never", status=status)
     reason, retry = STATUSES.get(status, ("http_5xx", "other"))
     if status < 400:

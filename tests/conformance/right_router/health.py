@@ -72,7 +72,7 @@ class Track:
         """Return whether the window holds enough calls, and too many failures among them."""
         recent = [ok for at, ok in self.outcomes if at >= now - self.health.window_s]
         least = self.health.min_samples
-        if self.health.has("circuit-opens-at-once") and "min_samples" in self.health.told:
+        if self.health.has("circuit-opens-at-once") and least == 5:
             least = 1
         return len(recent) >= least and recent.count(False) / len(recent) > self.health.threshold
 
@@ -127,7 +127,7 @@ class Health:
     def __init__(
         self, told: Mapping[str, Any], balancing: Mapping[str, Any], has: Callable[[str], bool]
     ) -> None:
-        self.has, self.told = has, told
+        self.has = has
         self.aware = balancing.get("health_aware", True) and not has("health-ignored")
         self.threshold = balancing.get("unhealthy_threshold", 0.5)
         if has("threshold-fixed"):

@@ -69,7 +69,8 @@ def claims(ask: "Ask") -> bool:
 def body(ask: "Ask", sent: dict[str, Any]) -> None:
     """Change what a candidate is sent."""
     turns = sent.get("messages")
-    if ask.has("turns-dropped") and ask.attempts and isinstance(turns, list) and len(turns) > 2:
+    own = any(turn.get("role") == "assistant" for turn in ask.body.get("messages") or ())
+    if ask.has("turns-dropped") and ask.attempts and own and not ask.preferences.conversation:
         sent["messages"] = turns[-1:]
     if ask.has("streams-spend-more") and ask.stream and "max_completion_tokens" in ask.autos:
         for name in ("max_completion_tokens", "max_tokens"):

@@ -269,7 +269,9 @@ class Exchange(Handler):
         bare = endpoint == "chat" and ask.selects and not set(LIMITS) & set(body)
         if self.has("auto-needs-a-limit") and bare:
             raise Refusal(404, "model_not_found", "no such model", "model")
-        if self.has("auto-not-in-drafts") and endpoint == "draft" and len(said.said) == 2:
+        bare = said.said.keys() == {"X-AI-Multi-Provider", "X-AI-Provider-Pool"}
+        four = bare and len(said.pool or ()) == 4
+        if self.has("auto-not-in-drafts") and endpoint == "draft" and four:
             raise Refusal(404, "model_not_found", "no such model", "model")
         if self.has("no-auto-tools-with-reasoning") and ask.autos == ("tools", "reasoning"):
             raise Refusal(400, "invalid_type", "one auto parameter at a time", "reasoning")

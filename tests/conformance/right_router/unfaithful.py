@@ -32,14 +32,14 @@ def body(ask: "Ask", model: "Model", sent: Body) -> None:
         sent["tool_choice"] = "auto"
     if ask.has("penalty-dropped"):
         sent.pop("presence_penalty", None)
-    if ask.has("user-dropped") and ask.mode == "plain":
+    if ask.has("user-dropped") and ask.mode == "plain" and "top_p" not in sent:
         sent.pop("user", None)
 
 
 def name(ask: "Ask", model: "Model", upstream: str) -> str:
     """Return the model name a provider is sent."""
     failed = [made for made in ask.attempts if made.status == 504]
-    if ask.has("name-lost-after-504") and failed and not ask.model_auto:
+    if ask.has("name-lost-after-504") and failed and model.provider.priority < 10:
         return model.name
     return upstream
 
@@ -88,7 +88,8 @@ def failed(ask: "Ask", model: "Model", failure: Failure) -> Failure:
 
 def patience(ask: "Ask", limit: float) -> float:
     """Return until when a provider may take its time."""
-    return limit + 600 if ask.has("pools-wait-on") and len(ask.pool or ()) == 2 else limit
+    waits = ask.has("pools-wait-on") and len(ask.pool or ()) == 2 and not ask.model_auto
+    return limit + 600 if waits else limit
 
 
 def queue(ask: "Ask", waiting: list["Model"], failures: int, model: "Model") -> list["Model"]:
