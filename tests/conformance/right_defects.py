@@ -86,14 +86,15 @@ def judged_run(group: Iterable[str], expected: Iterable[str], **options: Any) ->
     return found
 
 
-def groups(level: int) -> list[tuple[int, tuple[str, ...]]]:
-    """Return all defects in groups that one run can tell apart, each with the level of its run.
+def groups(least: int) -> list[tuple[int, tuple[str, ...]]]:
+    """Return all defects in groups that one run can tell apart, each with the level of its run,
+    ``least`` or above.
 
     No check of a group shares a scenario with one of another defect in it, or builds on it.
     """
     found: list[tuple[Any, list[str]]] = []
-    for defect, checks in mutants().items():
-        _join(found, defect, max([level, *(row.level for n in checks for row in home()[n].checks)]))
+    for defect in mutants():
+        _join(found, defect, max(least, level((defect,))))
     return [(high, tuple(group)) for high, group in found]
 
 
@@ -103,6 +104,17 @@ def near_groups() -> list[tuple[str, ...]]:
     for defect, checks in mutants().items():
         _join(found, defect, frozenset(module_of(home()[name]) for name in checks))
     return [tuple(group) for _, group in found]
+
+
+def level(group: Iterable[str]) -> int:
+    """Return the highest level of the scenarios that these defects must turn red."""
+    names = (name for defect in group for name in mutants()[defect])
+    return max(row.level for name in names for row in home()[name].checks)
+
+
+def modules(group: Iterable[str]) -> set[str]:
+    """Return the modules of the suite that hold the checks of these defects."""
+    return {module_of(home()[name]) for defect in group for name in mutants()[defect]}
 
 
 def _join(found: list[tuple[Any, list[str]]], defect: str, kind: Any) -> None:

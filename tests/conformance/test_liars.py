@@ -38,7 +38,7 @@ def test_a_liar_reaches_level_1_at_most(started: Launcher, highest: int):
     assert not with_status(report, Status.HARNESS_ERROR, Status.UNREACHABLE)
 
 
-@pytest.mark.parametrize("claimed", [None, 5])
+@pytest.mark.parametrize("claimed", [pytest.param(None, marks=pytest.mark.slow), 5])
 def test_a_plain_proxy_proves_level_1_exactly_whatever_it_claims(claimed: int | None):
     told = Options(level=2, seed=7, launcher=pass_through, target=Target(level=claimed))
     report = run("", told)

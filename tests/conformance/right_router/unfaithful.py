@@ -32,7 +32,7 @@ def body(ask: "Ask", model: "Model", sent: Body) -> None:
         sent["tool_choice"] = "auto"
     if ask.has("penalty-dropped"):
         sent.pop("presence_penalty", None)
-    if ask.has("user-dropped") and ask.mode == "plain" and "top_p" not in sent:
+    if ask.has("user-dropped") and ask.mode == "plain" and "top_p" in sent:
         sent.pop("user", None)
 
 
