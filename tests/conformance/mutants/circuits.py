@@ -6,7 +6,7 @@ MUTANTS = {
         "AIP-LB-004", "ASC-CB-001", "ASC-CB-002", "ASC-CB-003", "ASC-CB-005", "ASC-HEALTH-003",
         "ASC-RULE-002", "AIP-API-022",
     ),
-    "circuit-never-closes": ("AIP-LB-005", "ASC-CB-004"),
+    "circuit-never-closes": ("AIP-LB-005", "ASC-CB-004", "AIP-API-022"),
     "open-circuit-waits": ("ASC-CB-002",),
     "pauses-shrink": ("ASC-CB-003", "ASC-HEALTH-003"),
     "no-back-off": ("ASC-HEALTH-003",),

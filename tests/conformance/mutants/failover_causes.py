@@ -3,7 +3,13 @@
 MUTANTS: dict[str, tuple[str, ...]] = {
     "pools-wait-on": ("XAI-FAIL-005",),
     "unknown-host-is-final": ("XAI-FAIL-006",),
-    "529-is-final": ("XAI-FAIL-007",),
+    "529-is-final": (
+        "XAI-FAIL-007",
+        "UNI-PROTO-003",
+        "XAI-COMPAT-009",
+        "XAI-FIG-019",
+        "XAI-HDR-072",
+    ),
     "422-fails-over": ("XAI-FAIL-008",),
     "403-passed-on": ("XAI-FAIL-009",),
     "wrong-shape-passed-on": ("XAI-FAIL-010",),

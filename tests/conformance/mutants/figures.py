@@ -15,7 +15,7 @@ MUTANTS = {
     "claims-beat-measures": ("XAI-FIG-011", "XAI-PERF-001"),
     "latency-invented": ("XAI-PERF-002", "XAI-RESP-037"),
     "figure-14-flagless": ("XAI-FIG-014",),
-    "turns-dropped": ("XAI-FAIL-001", "XAI-FAIL-003"),
+    "turns-dropped": ("XAI-FAIL-001", "XAI-FAIL-003", "XAI-REASON-003"),
     "hasty": ("XAI-FAIL-016",),
     "second-overload-is-final": ("XAI-FIG-018", "XAI-FAIL-016"),
     "cascade-stops-early": ("XAI-FIG-019",),

@@ -5,6 +5,6 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "choices-in-responses": ("XAI-COMPAT-014",),
     "both-shapes-ok": ("XAI-COMPAT-015",),
     "draft-chat-chunks": ("XAI-STREAM-004",),
-    "draft-without-done": ("XAI-STREAM-005",),
+    "draft-without-done": ("XAI-STREAM-005", "XAI-FIG-009"),
     "events-unnumbered": ("XAI-STREAM-007",),
 }

@@ -7,7 +7,7 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "hint-analytical-second": ("XAI-HDR-033",),
     "multimodal-ignored": ("XAI-HDR-034",),
     "hint-alias-second": ("XAI-HDR-035",),
-    "hint-support-400": ("XAI-HDR-036",),
+    "hint-support-400": ("XAI-HDR-036", "XAI-FIG-011", "XAI-PERF-001", "XAI-PERF-002"),
     "medical-relaxes-security": ("XAI-HDR-037",),
     "hint-medical-400": ("XAI-HDR-037",),
     "hint-financial-400": ("XAI-HDR-038",),

@@ -1,7 +1,7 @@
 """Defects of workflows' branches, and the checks that see them."""
 
 MUTANTS = {
-    "branches-refused": ("XAI-WF-002",),
+    "branches-refused": ("XAI-WF-002", "XAI-WF-010", "XAI-WF-011"),
     "branch-without-base": ("XAI-WF-006", "XAI-FIG-020"),
     "branch-sees-sibling": ("XAI-WF-006", "XAI-FIG-020"),
     "merge-writes-base": ("XAI-WF-006",),

@@ -346,10 +346,11 @@ def written(url: str, fields: list[str], body: dict[str, Any], ask: Ask) -> tupl
     if ask.has("forward-x-ai-headers"):
         said = ask.preferences.said.items()
         fields = [*fields, *(f"{name}: {value}" for name, value in said)]
-    if ask.has("forward-client-key"):
-        fields = [*fields, f"X-Client-Authorization: {ask.client_key}"]  # type: ignore[attr-defined]
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    if ask.attempts[-1].model.provider.dialect == "peer":
+    to_peer = ask.attempts[-1].model.provider.dialect == "peer"
+    if ask.has("forward-client-key") and not to_peer:
+        fields = [*fields, f"X-Client-Authorization: {ask.client_key}"]  # type: ignore[attr-defined]
+    if to_peer:
         visited = getattr(ask, "visited", ())
         fields = [*fields, *ask.router.mesh.signed(path, content, visited)]
         if ask.has("client-key-to-peers"):

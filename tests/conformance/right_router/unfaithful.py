@@ -32,7 +32,7 @@ def body(ask: "Ask", model: "Model", sent: Body) -> None:
         sent["tool_choice"] = "auto"
     if ask.has("penalty-dropped"):
         sent.pop("presence_penalty", None)
-    if ask.has("user-dropped") and ask.mode == "plain" and "top_p" in sent:
+    if ask.has("user-dropped") and ask.mode == "plain" and "stop" in sent and "tools" not in sent:
         sent.pop("user", None)
 
 
@@ -46,7 +46,8 @@ def name(ask: "Ask", model: "Model", upstream: str) -> str:
 
 def fields(ask: "Ask", sent: list[str]) -> list[str]:
     """Return the header lines of a request to a provider."""
-    if ask.has("keys-of-others") and ask.plan is not None:
+    to_peer = ask.attempts[-1].model.provider.dialect == "peer"
+    if ask.has("keys-of-others") and ask.plan is not None and not to_peer:
         others = {m.provider.key for m in ask.plan.order if m.provider.key}
         return [*sent, f"X-Keys: {' '.join(sorted(others))}"]
     return sent

@@ -99,7 +99,7 @@ def branch(ask: "Ask") -> None:
     """Start a conversation that continues its parent's."""
     said = ask.preferences
     assert said.parent is not None
-    if ask.has("branches-refused"):
+    if ask.has("branches-refused") and not ask.stream:
         raise Refusal(501, "not_implemented", "no branches here", PARENT)
     known = find(ask, said.parent, PARENT)
     inherit(ask, known.labels)
