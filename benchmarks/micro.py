@@ -23,7 +23,8 @@ from aiproxy.middleware.intent import understand
 from aiproxy.middleware.members import patch
 from aiproxy.middleware.preferences import parse_headers
 from aiproxy.middleware.prepare import prepare
-from aiproxy.middleware.relay import PassThrough, Translation
+from aiproxy.middleware.passing import PassThrough
+from aiproxy.middleware.relay import Translation
 from aiproxy.middleware.validate import check_body
 
 Part = Callable[[], object]

@@ -1,6 +1,6 @@
 """Benchmarks of the gateway beside others, as ratios from interleaved rounds.
 
-    python benchmarks/run.py json|sse|failover|untouched|startup|micro|all|smoke [options]
+    python benchmarks/run.py json|sse|failover|untouched|startup|micro|translation|all|smoke [options]
 
 See README.md in this folder for what is measured and how to add a peer.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import micro
 import processes
+import translation
 from peers import Peer
 from session import Session, session
 from tables import merged, ratio, table
@@ -232,8 +233,21 @@ def run_micro(options: argparse.Namespace, report: Report) -> None:
     report.figures["micro"] = micro.main(rounds=max(3, options.rounds * 3))
 
 
+def run_translation(options: argparse.Namespace, report: Report) -> None:
+    """Crossings from one dialect to another inside one process."""
+    report.figures["translation"] = translation.main(rounds=max(20, options.rounds * 10))
+
+
 def run_all(options: argparse.Namespace, report: Report) -> None:
-    for run in (run_micro, run_untouched, run_json, run_sse, run_failover, run_startup):
+    for run in (
+        run_micro,
+        run_translation,
+        run_untouched,
+        run_json,
+        run_sse,
+        run_failover,
+        run_startup,
+    ):
         run(options, report)
 
 
@@ -242,6 +256,7 @@ def run_smoke(options: argparse.Namespace, report: Report) -> None:
     options.plain, options.rounds, options.seconds, options.each = True, 1, 0.3, 1
     options.peers, options.peer = None, []
     micro.main(rounds=1, budget_s=0.002)
+    translation.main(rounds=2, budget_s=0.0)
     ours = ["direct", "raw", "asgi", "wsgi", "server", "server+headers"]
     with open_session(options, [*ours, "page", "page+mw"], ["small", "page"]) as live:
         missing = [n for n in (*ours, "page", "page+mw") if n not in [p.name for p in live.peers]]
@@ -279,6 +294,7 @@ RUNS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
     "untouched": run_untouched,
     "startup": run_startup,
     "micro": run_micro,
+    "translation": run_translation,
     "all": run_all,
     "smoke": run_smoke,
 }

@@ -56,6 +56,7 @@ def pages() -> dict[str, str]:
         "levels.md": levels_page,
     }
     made = {name: _NOTE + "\n".join(make()).rstrip() + "\n" for name, make in makers.items()}
+    made["fidelity.md"] = fidelity()
     return made | ({"trace.md": trace()} if RECORDED.is_file() else {})
 
 
@@ -420,8 +421,10 @@ def providers_page() -> Iterator[str]:
     yield (
         "`providers.<id>.type` is one of these names; left out, the id itself is taken. Address, "
         "dialects and credential come from the catalogue and can be overridden in the "
-        "configuration. A dialect a provider lacks is reached by translation where there is one "
-        "(chat and responses into each other). Models and prices are always yours to list.\n"
+        "configuration. A dialect a provider lacks is reached by translation; what one speaks "
+        "besides is used when `dialects` names it. Models are yours to list. Prices are too; where "
+        "you give none, those of the price data count, if it has the provider's (*prices*) and "
+        "it is called at its own address.\n"
     )
     yield "## Reached over the network\n"
     yield _providers(p for p in known.values() if p.transport == "http" and not p.local)
@@ -448,18 +451,48 @@ def providers_page() -> Iterator[str]:
         ),
     )
 
+    yield "## Differences\n"
+    yield (
+        "What is done to a chat request on its way to a provider whose chat API differs from the "
+        "reference. What a client would notice is a declared loss; another name for the same "
+        "wish, or leaving out what asks for nothing, is not.\n"
+    )
+    yield table(
+        ("type", "models", "renamed", "left out", "other values", "bounds", "roles"),
+        (row for p in known.values() for row in _differences(p.name, "all", p.quirks)),
+    )
+
+
+def _differences(name: str, models: str, rules: Any) -> Iterator[tuple[str, ...]]:
+    cells = (
+        ", ".join(f"`{old}` as `{new}`" for old, new in rules.rename.items()),
+        ", ".join(f"`{parameter}`" for parameter in rules.drop),
+        ", ".join(
+            [f"`{p}` {old} as {new}" for p, to in rules.values.items() for old, new in to.items()]
+            + [f"`{p}` only {' or '.join(map(str, kept))}" for p, kept in rules.only.items()]
+        ),
+        ", ".join(f"`{p}` {low:g} to {high:g}" for p, (low, high) in rules.limits.items()),
+        ", ".join(f"{old} as {new}" for old, new in rules.roles.items()),
+    )
+    if any(cells):
+        yield (f"`{name}`", models, *cells)
+    for glob, more in rules.models.items():
+        yield from _differences(name, f"`{glob}`", more)
+
 
 def _providers(rows: Iterator[Any]) -> str:
     return table(
-        ("type", "what", "base URL", "dialects", "credential", "usual variable"),
+        ("type", "what", "base URL", "dialects", "also", "credential", "usual variable", "prices"),
         (
             (
                 f"`{p.name}`",
                 p.title,
                 _url(p),
                 ", ".join(p.dialects),
+                ", ".join(p.also),
                 ", ".join(f"`{name}`" for name in p.required) or "none needed",
                 ", ".join(f"`{v}`" for names in p.environment.values() for v in names),
+                "known" if p.prices else "",
             )
             for p in rows
         ),
@@ -600,6 +633,17 @@ def _weight(check: Any, deciding: set[str]) -> str:
     if check.id in deciding:
         return "scored"
     return "may fail" if may_fail(check) else "warns"
+
+
+# --- fidelity ------------------------------------------------------------------------------------
+
+
+def fidelity() -> str:
+    """The grid that tests/dialects/fidelity proves."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from build_fidelity import page
+
+    return page()
 
 
 # --- trace ---------------------------------------------------------------------------------------

@@ -1,10 +1,28 @@
 """What every test folder may use: scripted upstreams and the two mounts on real sockets."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+
+#: Property tests draw this part of their examples, other ones every time; all of them, and for as
+#: long as it takes, with AIPROXY_THOROUGH=1.
+EXAMPLES = 1.0 if os.environ.get("AIPROXY_THOROUGH") else 0.15
+LEAST = 15
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    from hypothesis import is_hypothesis_test, settings
+
+    for item in items:
+        function = getattr(item, "obj", None)
+        if EXAMPLES == 1.0 or not is_hypothesis_test(function):
+            continue
+        given = function._hypothesis_internal_use_settings  # where the library's own plugin looks
+        most = min(given.max_examples, max(LEAST, int(given.max_examples * EXAMPLES)))
+        function._hypothesis_internal_use_settings = settings(given, max_examples=most)
 
 
 @pytest.fixture(scope="session")

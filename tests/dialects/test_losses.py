@@ -62,14 +62,10 @@ def losses_of(dialect: str, answer: CanonicalReply, envelope: Envelope) -> list[
         (Audio(transcript="t"), "chat", [], [], []),
         (Refusal("no", ({"token": "no"},)), "chat", [], ["refusal.logprobs"], []),
         (Reasoning("t", ("s",), id="rs_1"), "responses", [], [], []),
-        (Reasoning(encrypted="z"), "responses", ["reasoning.encrypted_content"], [], []),
-        (
-            Reasoning("t", signature="z"),
-            "other",
-            ["reasoning.signature"],
-            ["reasoning.signature"],
-            ["reasoning.signature"],
-        ),
+        (Reasoning(encrypted="z"), "responses", [], [], []),
+        (Reasoning("t", signature="z"), "anthropic", [], [], []),
+        (Text("a", signature="z"), "gemini", [], [], []),
+        (ToolCall("c", "f", "{}", signature="z"), "gemini", [], [], []),
         (SIGNED, "responses", ["tool_call.mark"], ["tool_call.mark"], ["tool_call.mark"]),
         (SIGNED, "chat", [], ["tool_call.mark"], []),
     ],
@@ -141,7 +137,9 @@ def test_usage_is_emitted_only_when_known(envelope: Envelope) -> None:
 # --- streams -------------------------------------------------------------------------------------
 
 SOUND = AudioDelta(data="AAAA", transcript="t")
+#: Nobody says whose it is: it could not be told apart from what a provider must not see.
 SEALED = ReasoningDelta("", encrypted="z", signature="y")
+OPAQUE = ["reasoning.encrypted_content", "reasoning.signature"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +151,10 @@ SEALED = ReasoningDelta("", encrypted="z", signature="y")
         (OpaqueItem("chat", "video", {}), ["content_part"], ["item"]),
         (SOUND, [], ["audio"]),
         (AudioDelta(transcript="t"), [], []),
-        (SEALED, ["reasoning.encrypted_content", "reasoning.signature"], ["reasoning.signature"]),
+        (SEALED, OPAQUE, OPAQUE),
+        (ReasoningDelta("", encrypted="z", signature="y", origin="anthropic"), [], []),
+        (TextDelta("b", signature="y"), OPAQUE[1:], OPAQUE[1:]),
+        (TextDelta("b", signature="y", origin="gemini"), [], []),
         (ReasoningDelta("b"), [], []),
     ],
 )

@@ -209,6 +209,12 @@ def test_broken_bodies_are_explained(dialect: str, body: object, reason: str | N
         ({"prompt_tokens": 5.0, "completion_tokens": 2}, Usage(5, 2)),
         ({"input_tokens": 5, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 3}}, Usage(5, 2, 3)),
         ({"prompt_tokens": 5, "completion_tokens": 2, "prompt_cache_hit_tokens": 3}, Usage(5, 2, 3)),
+        ({"prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": 3}, Usage(5, 2, 3)),
+        (
+            {"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 3,
+             "cache_creation_input_tokens": 1},
+            Usage(5, 2, 3, 1),
+        ),
         # Reasoning left out of the completion count but in the total.
         (
             {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 10,

@@ -678,8 +678,8 @@ def test_a_document_with_tool_calls_as_a_stream(mount: Any, fakes: Any) -> None:
     assert "".join(c["function"].get("arguments", "") for c in calls) == '{"a":1}'
 
 
-def test_a_completions_document_is_somebody_elses(mount: Any, fakes: Any) -> None:
-    """That dialect has no canonical form to tell a stream from."""
-    fakes.a.script = Script(body={"id": "x", "choices": [{"index": 0, "text": "whole"}]})
+def test_a_completions_document_is_told_as_a_stream(mount: Any, fakes: Any) -> None:
+    choice = {"index": 0, "text": "whole", "finish_reason": "stop"}
+    fakes.a.script = Script(body={"id": "x", "choices": [choice]})
     got = stream(mount(chain(fakes)), "completions")
-    assert (got.provider, text(got)) == ("b", "served by b")
+    assert (got.provider, text(got)) == ("a", "whole")

@@ -203,7 +203,7 @@ def test_tool_mapping_is_sent_when_tools_were_auto(pair):
     assert mapping["selected_tools"][0]["category"] == "web-search"
     assert mapping["selected_tools"][0]["provider_tool"] == "browser"
     assert mapping["unmapped"] == ["weather"]
-    assert got.decisions["tool_mapping"] == mapping
+    assert got.decisions["tool_mapping"].items() <= mapping.items()
     assert served.chat(pool).header("x-ai-tool-mapping") is None
 
 

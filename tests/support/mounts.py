@@ -330,8 +330,14 @@ def check_answer(got: Got) -> None:
     body = got.json
     if isinstance(body, dict) and "x-aiproxy" in body:
         hold(body["x-aiproxy"], "x-aiproxy")
-    if got.status >= 400 and got.header("x-request-id"):
+    if got.status >= 400 and got.header("x-request-id") and not _foreign(body):
         hold(body, "error-emitted")
+
+
+def _foreign(body: Any) -> bool:
+    """An error in the shape of another API than OpenAI's: the one of its own client."""
+    inner = body["error"] if isinstance(body, dict) else body[0]["error"]
+    return (isinstance(body, dict) and body.get("type") == "error") or "status" in inner
 
 
 # --- the wrapped application ---------------------------------------------------------------------

@@ -134,7 +134,7 @@ class Upstream:
         return {
             "error": {
                 "message": f"SECRET-TEXT of {self.name} key=sk-upstream-{self.name}",
-                "type": "server_error",
+                "type": "server_error" if script.status >= 500 else "invalid_request_error",
                 "param": None,
                 "code": None,
             }

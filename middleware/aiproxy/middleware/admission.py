@@ -11,6 +11,7 @@ import orjson
 from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
+from aiproxy.middleware.ingress import how_to_sign_in, offered_keys
 from aiproxy.middleware.preferences import Preferences
 from aiproxy.middleware.settings import ApiKey
 
@@ -59,10 +60,13 @@ def responses_mode(body: Mapping[str, Any]) -> str:
     return "draft" if drafted else "responses"
 
 
-def authenticate(gateway: Gateway, headers: Headers, scope: str) -> ApiKey | None:
+def authenticate(
+    gateway: Gateway, headers: Headers, scope: str, endpoint: str = "", query: str = ""
+) -> ApiKey | None:
     """The caller's key, or ``None`` where keys are off (AIP-CFG-100, 101).
 
-    ``scope`` is what the request needs: *inference* or *read*; *admin* includes both.
+    ``scope`` is what the request needs: *inference* or *read*; *admin* includes both. ``endpoint``
+    says whose clients ask: those of other APIs than OpenAI's may send the key where theirs has it.
 
     Raises:
         ProxyError: 401 ``invalid_api_key``, 403 ``insufficient_scope``.
@@ -70,17 +74,16 @@ def authenticate(gateway: Gateway, headers: Headers, scope: str) -> ApiKey | Non
     keys = gateway.settings.keys
     if keys is None:
         return None
-    given = next((value for name, value in headers if name == "authorization"), "")
-    scheme, _, token = given.partition(" ")
-    digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
     found = None
-    for key in keys:
-        if compare_digest(key.digest, digest):
-            found = key
-    if found is None or scheme.lower() != "bearer":
+    for token in offered_keys(endpoint, headers, query):
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        for key in keys:
+            if compare_digest(key.digest, digest):
+                found = found or key
+    if found is None:
         raise ProxyError(
             "invalid_api_key",
-            "Missing or unknown API key; send it as Authorization: Bearer <key>.",
+            f"Missing or unknown API key; send it as {how_to_sign_in(endpoint)}.",
             headers=(("www-authenticate", 'Bearer realm="aiproxy"'),),
         )
     if scope not in found.scopes and "admin" not in found.scopes:

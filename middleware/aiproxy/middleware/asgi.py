@@ -12,7 +12,8 @@ from aiproxy.middleware.effects import Call, Close, Flow, Outcome, Read, Reply, 
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.front import Front, links, lower
-from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.gateway import Gateway
+from aiproxy.middleware.ingress import Route
 from aiproxy.middleware.preferences import REQUEST_NAMES
 from aiproxy.middleware.providers.aio import AsyncTransports
 from aiproxy.middleware.providers.app_asgi import AppTransport, path_below_root
@@ -40,6 +41,7 @@ class AIProxyMiddleware:
         self._front = Front(self.gateway)
         self._everything = self._front.everything
         self._paths = self._front.paths
+        self._folders = self._front.folders
         self._transports: AsyncTransports | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -56,10 +58,13 @@ class AIProxyMiddleware:
         if self._everything:
             await self._route(scope, receive, send, path)
             return
-        if path in self._paths and scope["method"] == "POST":
+        if scope["method"] == "POST" and (path in self._paths or path.startswith(self._folders)):
             for name, _ in scope["headers"]:
                 if name in REQUEST_NAMES:
-                    await self._serve(scope, receive, send, path)
+                    route = self._front.route(path)
+                    if route is None:
+                        break
+                    await self._serve(scope, receive, send, route)
                     return
         await self.app(scope, receive, send)
 
@@ -70,27 +75,30 @@ class AIProxyMiddleware:
             await transports.aclose()
 
     async def _route(self, scope: Scope, receive: Receive, send: Sender, path: str) -> None:
-        if scope["method"] == "POST" and path in self._paths:
-            await self._serve(scope, receive, send, path)
-            return
-        reply = self._front.answer(scope["method"], path, lower(scope["headers"]))
+        front = self._front
+        if scope["method"] == "POST":
+            route = front.route(path)
+            if route is not None:
+                await self._serve(scope, receive, send, route)
+                return
+        reply = front.answer(scope["method"], path, lower(scope["headers"]), _query(scope))
         if reply is None:
             await self.app(scope, receive, send)
         else:
             await _send_reply(reply, send, head_only=scope["method"] == "HEAD")
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Sender, path: str) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Sender, route: Route) -> None:
         headers = lower(scope["headers"])
         front = self._front
         try:
             front.check_head(headers)
             body = await _read_body(receive, front)
         except ProxyError as error:
-            await _send_reply(front.refusal(error, headers), send)
+            await _send_reply(front.refusal(error, headers, route.endpoint), send)
             return
         if body is None:
             return
-        exchange = Exchange(self.gateway, Inbound(path, self._paths[path], headers, body))
+        exchange = Exchange(self.gateway, front.inbound(route, headers, _query(scope), body))
         await _until_disconnect(self._drive(exchange.run(), scope, send), receive)
 
     async def _drive(self, flow: Flow, scope: Scope, send: Sender) -> None:
@@ -160,6 +168,10 @@ class AIProxyMiddleware:
             pass
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _query(scope: Scope) -> str:
+    return str(scope.get("query_string", b""), "latin-1")
 
 
 async def _read_body(receive: Receive, front: Front) -> bytes | None:

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiproxy.middleware import outcome, refusals, streaming, whole
+from aiproxy.middleware.auto import answer_check
+from aiproxy.middleware.auto.answer_check import Misfit
 from aiproxy.middleware.decision import Attempt, Decision
 from aiproxy.middleware.dialects.canonical import Loss, Untranslatable
 from aiproxy.middleware.effects import Answer, Call, Effect, Failure, Headers, Outcome, Reply, Wait
+from aiproxy.middleware.fitting import fitted
+from aiproxy.middleware.ingress import KEY_HEADERS, lost_headers, passed_headers
 from aiproxy.middleware.outcome import Fault, Rejection
 from aiproxy.middleware.prepare import Outgoing, prepare
 from aiproxy.middleware.registry import Model
@@ -29,13 +33,20 @@ Served = Generator[Effect, Outcome, Reply | None]
 @dataclass(slots=True)
 class _Chain:
     """Where the chain stands: who is left, how many attempts are, and how often each provider was
-    asked again. ``soonest_s`` is the least time any of the failed asked to be given."""
+    asked again. ``soonest_s`` is the least time any of the failed asked to be given. ``unsealed`` is
+    the model that could not read the opaque data of earlier turns: it is asked without. ``mend`` is
+    the answer of ``mending`` that did not have the shape it was asked for in words, ``mended`` how
+    often it was asked again for that."""
 
     ranked: list[Ranked]
     left: int
     again: dict[str, int] = field(default_factory=dict)
     last: Fault | None = None
     soonest_s: float | None = None
+    unsealed: Model | None = None
+    mend: Misfit | None = None
+    mending: Model | None = None
+    mended: int = 0
 
     def note(self, fault: Fault) -> None:
         self.left -= 1
@@ -67,11 +78,20 @@ def attempt_all(serving: Serving, plan: Plan) -> Served:
         if serving.too_late():
             raise refusals.timed_out(serving)
         ranked = chain.ranked[0]
+        mend = chain.mend if chain.mending is ranked.model else None
         try:
-            reply: Reply | None = yield from _attempt(serving, ranked)
+            reply: Reply | None = yield from _attempt(
+                serving,
+                ranked,
+                unsealed=chain.unsealed is ranked.model,
+                mend=mend,
+            )
             return reply
         except Rejection as rejection:
             fault = rejection.fault
+            if mend is not None:
+                fault = answer_check.unmended(fault)
+            chain.mend = rejection if isinstance(rejection, Misfit) else None
         except Untranslatable as loss:
             chain.ranked.pop(0)
             _set_aside(serving.decision, ranked, loss)
@@ -86,8 +106,20 @@ def attempt_all(serving: Serving, plan: Plan) -> Served:
 def _next(serving: Serving, chain: _Chain, fault: Fault) -> Steps:
     """Leave the failed candidate, or wait and ask it again."""
     settings = serving.gateway.settings.failover
-    provider = chain.ranked[0].model.provider.id
+    model = chain.ranked[0].model
+    provider = model.provider.id
     others = len(chain.ranked) > 1
+    if fault.retry == "unsealed" and chain.unsealed is not model:
+        chain.unsealed = model
+        chain.left = max(1, chain.left)  # it is the same answer once more, and once only
+        return
+    if fault.retry == "repair":
+        if chain.mending is not model:
+            chain.mending, chain.mended = model, 0
+        if chain.mended < serving.gateway.settings.repair_attempts:
+            chain.mended += 1
+            chain.left += 1  # it is no failover: nobody else is asked for it
+            return
     # The last attempt is kept for somebody else where there is somebody else.
     if fault.retry == "same" and chain.left > (1 if others else 0):
         asked_again = chain.again.get(provider, 0)
@@ -110,15 +142,30 @@ def _next(serving: Serving, chain: _Chain, fault: Fault) -> Steps:
     chain.drop(fault)
 
 
-def _attempt(serving: Serving, ranked: Ranked) -> Served:
-    """Ask one candidate once.
+def _attempt(
+    serving: Serving, ranked: Ranked, *, unsealed: bool = False, mend: Misfit | None = None
+) -> Served:
+    """Ask one candidate once; ``unsealed``: without the opaque data of earlier turns; ``mend``: for
+    an answer in place of that one.
 
     Raises:
         Rejection: it gave no answer; nothing has reached the client.
         Untranslatable: it could not be asked.
     """
     model = ranked.model
-    out = prepare(serving.intent, serving.asked.raw, serving.asked.body, model)
+    asked = serving.asked
+    out = prepare(
+        serving.intent,
+        asked.raw,
+        asked.body,
+        model,
+        original=asked.original,
+        decoded=asked.decoded,
+    )
+    if mend is not None and out.check is not None:
+        out.body = answer_check.mended(out.check, mend.text, mend.why)
+    out = fitted(out, model, unsealed=unsealed)
+    out.losses += lost_headers(serving.inbound, out.dialect)
     if out.losses and serving.gateway.settings.strict_translation:
         raise Untranslatable(out.losses[0].feature, out.losses[0].detail)
     place = serving.gateway.endpoint_for(model.provider)
@@ -127,7 +174,13 @@ def _attempt(serving: Serving, ranked: Ranked) -> Served:
     tracks = [t for t in (model.track, model.provider.track) if t.begin_probe(started)]
     model.track.in_flight += 1
     try:
-        answer = yield _call(serving, model, place.target(out.dialect), out)
+        answer = yield _call(
+            serving,
+            model,
+            place.target(out.dialect, model.upstream, stream=serving.intent.stream),
+            out,
+            anew=unsealed or mend is not None,
+        )
         if isinstance(answer, Failure):
             raise Rejection(outcome.of_failure(answer))
         assert isinstance(answer, Answer)
@@ -169,7 +222,11 @@ def _begin(serving: Serving, ranked: Ranked, endpoint: str, out: Outgoing) -> At
     return attempt
 
 
-def _call(serving: Serving, model: Model, target: str, out: Outgoing) -> Call:
+def _call(
+    serving: Serving, model: Model, target: str, out: Outgoing, *, anew: bool = False
+) -> Call:
+    """The call of an attempt; ``anew``: the same provider was asked something else before, and must
+    not take this for the same request."""
     provider = model.provider
     limits = provider.limits
     left = serving.time_left()
@@ -178,10 +235,16 @@ def _call(serving: Serving, model: Model, target: str, out: Outgoing) -> Call:
         headers = _headers_for_app(serving)
     else:
         accept = "text/event-stream" if stream else "application/json"
-        headers = (JSON, ("accept", accept), ("user-agent", _USER_AGENT), *provider.headers)
+        headers = (
+            JSON,
+            ("accept", accept),
+            ("user-agent", _USER_AGENT),
+            *provider.headers.get(out.dialect, ()),
+        )
         key = serving.inbound.header("idempotency-key")
-        if key is not None:
+        if key is not None and not anew:
             headers += (("idempotency-key", key),)
+        headers += passed_headers(serving.inbound, out.dialect)
     return Call(
         transport="app" if provider.transport == "app" else "http",
         provider=provider.id,
@@ -196,11 +259,17 @@ def _call(serving: Serving, model: Model, target: str, out: Outgoing) -> Call:
 
 
 def _headers_for_app(serving: Serving) -> Headers:
-    """The client's own headers: the wrapped application is the service it called."""
+    """The client's own headers: the wrapped application is the service it called. A key of ours
+    that came in the header of a foreign API ends here."""
+    ours = None
+    if serving.gateway.settings.keys is not None:
+        ours = KEY_HEADERS.get(serving.inbound.endpoint)
     kept = tuple(
         (name, value)
         for name, value in serving.inbound.headers
-        if name not in HOP_BY_HOP and not name.startswith("x-ai-") and name != "content-type"
+        if name not in HOP_BY_HOP
+        and not name.startswith("x-ai-")
+        and name not in ("content-type", ours)
     )
     return (JSON, *kept)
 

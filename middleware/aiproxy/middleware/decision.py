@@ -51,6 +51,7 @@ class Attempt:
             "latency_ms": round(self.latency_ms, 3),
             "usage": None if self.usage is None else usage_dict(self.usage),
             "cost_usd": None if self.cost is None else usd(self.cost),
+            "price_source": model.price_source,
         }
 
 

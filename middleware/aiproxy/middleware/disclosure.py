@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from aiproxy.middleware.auto.listing import listed_tools
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.intent import LIMIT_NAMES
 from aiproxy.middleware.money import usd
@@ -100,7 +101,8 @@ def _json_fields(decision: Decision) -> list[tuple[str, Any]]:
     if decision.auto:
         fields.append(("x-ai-auto-decisions", auto_decisions(decision)))
     if decision.tools is not None:
-        fields.append(("x-ai-tool-mapping", _tool_mapping(decision)))
+        mapping = {**_tool_mapping(decision), **_tool_candidates(decision)}
+        fields.append(("x-ai-tool-mapping", mapping))
     assert decision.plan is not None
     others = [
         {
@@ -144,6 +146,13 @@ def _auto_selection(decision: Decision) -> dict[str, Any]:
         found["latency_achieved_ms"] = round(served.latency_ms, 1)
     if decision.reasoning is not None:
         found["reasoning_capability"] = decision.reasoning["capability"]
+        if decision.reasoning["technique"] is not None:
+            found["fallback_strategy"] = {
+                "native_reasoning_available": any(
+                    row.model.reasoning == "native" for row in plan.ranked
+                ),
+                "prompt_enhancement": decision.reasoning["technique"],
+            }
     if decision.failed_over:
         found["failover_reason"] = decision.failover_reason()
         found["failover_time_ms"] = round(decision.failover_ms, 1)
@@ -204,6 +213,8 @@ def auto_decisions(decision: Decision) -> dict[str, Any]:
                 "requested": entry["requested"],
                 "capability": decision.reasoning["capability"],
             }
+            if decision.reasoning["technique"] is not None:
+                found["reasoning"]["technique"] = decision.reasoning["technique"]
     return found
 
 
@@ -214,6 +225,23 @@ def _tool_mapping(decision: Decision) -> dict[str, Any]:
         "requested": tools["requested"],
         "selected_tools": tools["selected"],
         "unmapped": tools["unmapped"],
+    }
+
+
+def _tool_candidates(decision: Decision) -> dict[str, Any]:
+    """Which categories there are, and which tools each provider has for them (XAI-TOOL-015)."""
+    plan = decision.plan
+    assert plan is not None
+    offered: dict[str, dict[str, None]] = {}
+    categories: set[str] = set()
+    models = [row.model for row in plan.ranked] + [row.model for row in plan.rejected]
+    for model in models:
+        for tool in listed_tools(model):
+            categories.add(tool.category)
+            offered.setdefault(model.provider.id, {})[tool.name] = None
+    return {
+        "available_categories": sorted(categories),
+        "provider_tools": {name: list(names) for name, names in offered.items()},
     }
 
 
@@ -239,6 +267,11 @@ def _shorter_list(rows: list[Any], limit: int) -> str | None:
 
 def _shorter_object(value: Mapping[str, Any], limit: int) -> str | None:
     shorter: dict[str, Any] = {**value, "truncated": True}
+    for key in ("provider_tools", "available_categories"):
+        if shorter.pop(key, None) is not None:
+            text = encode_header(shorter)
+            if len(text) <= limit:
+                return text
     for key in ("alternatives_rejected", "selected_tools", "attempts", "ignored_headers"):
         rows = shorter.get(key)
         while rows:

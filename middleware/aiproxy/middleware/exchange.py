@@ -7,7 +7,7 @@ client left) settles the record as aborted.
 
 from collections.abc import Generator
 from logging import getLogger
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -22,22 +22,29 @@ from aiproxy.middleware.admission import (
 )
 from aiproxy.middleware.attempts import attempt_all
 from aiproxy.middleware.decision import Decision
+from aiproxy.middleware.dialects import estimate
 from aiproxy.middleware.dialects.canonical import MalformedRequest
 from aiproxy.middleware.disclosure import response_headers
 from aiproxy.middleware.effects import Call, Effect, Flow, Outcome, Reply
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
-from aiproxy.middleware.intent import Intent, Native, understand
+from aiproxy.middleware.ingress import FOREIGN, identity, refusal, refuse_form, wants_events
+from aiproxy.middleware.intent import AUTO, Intent, Native, understand
+from aiproxy.middleware.json_array import as_json_array
 from aiproxy.middleware.preferences import REQUEST_FIELDS, Preferences, parse_headers
 from aiproxy.middleware.routing.plan import Plan
 from aiproxy.middleware.routing.refusing import NoCandidate
 from aiproxy.middleware.serving import JSON, Asked, Serving
+from aiproxy.middleware.settings import ApiKey
 from aiproxy.middleware.validate import check_body
+from aiproxy.middleware.view import read as read_foreign
 
 log = getLogger("aiproxy")
 
 _NO_NATIVE: Final = Native()
+#: Marks a count of tokens that is ours and not the provider's tokeniser's.
+_ESTIMATED: Final = ("x-aiproxy-estimated", "true")
 
 
 class Exchange:
@@ -55,10 +62,16 @@ class Exchange:
             node=gateway.settings.node,
         )
         self._serving: Serving | None = None
-        self._kept = True
+        self._kept = not inbound.counting
 
     def run(self) -> Flow:
         """Serve the request; see ``Flow``. Never raises for anything a client or provider did."""
+        inbound = self.inbound
+        if inbound.stream and inbound.model is not None and not wants_events(inbound.query):
+            return as_json_array(self._run())
+        return self._run()
+
+    def _run(self) -> Flow:
         decision = self.decision
         try:
             reply = yield from self._serve()
@@ -109,6 +122,8 @@ class Exchange:
     # --- deciding --------------------------------------------------------------------------------
 
     def _serve(self) -> Generator[Effect, Outcome, Reply | None]:
+        if self.inbound.counting:
+            return self._count()
         serving, plan = self._decide()
         self._serving = serving
         reply: Reply | None = yield from attempt_all(serving, plan)
@@ -116,13 +131,11 @@ class Exchange:
 
     def _decide(self) -> tuple[Serving, Plan]:
         gateway, inbound, decision = self.gateway, self.inbound, self.decision
-        key = authenticate(gateway, inbound.headers, "inference")
-        decision.owner = None if key is None else key.name
+        key = self._caller()
         preferences = self._preferences()
         asked = self._read_body()
-        model: str = asked.body["model"]
-        decision.requested = model
-        permit_model(gateway, decision.owner, model)
+        decision.requested = asked.body["model"]
+        permit_model(gateway, decision.owner, asked.body["model"])
         native = _NO_NATIVE if asked.native is None else asked.native.native
         intent = understand(
             asked.endpoint,
@@ -140,6 +153,28 @@ class Exchange:
         decision.ignored += plan.ignored
         deadline = decision.started + intent.timeout_s
         return Serving(gateway, inbound, decision, intent, asked, deadline), plan
+
+    def _count(self) -> Reply:
+        """How many tokens the prompt has, by our own estimate; nobody is asked."""
+        inbound, decision = self.inbound, self.decision
+        self._caller()
+        asked = self._read_body()
+        model: str = asked.body["model"]
+        permit_model(self.gateway, decision.owner, model)
+        if model != AUTO and not self.gateway.registry.named(model):
+            self.gateway.model(model)
+        tokens = estimate.prompt_tokens("chat", asked.body)
+        member = "input_tokens" if inbound.endpoint == "anthropic" else "totalTokens"
+        named = identity(inbound.endpoint, decision.id)
+        return Reply(200, (JSON, *named, _ESTIMATED), orjson.dumps({member: tokens}))
+
+    def _caller(self) -> ApiKey | None:
+        inbound = self.inbound
+        key = authenticate(
+            self.gateway, inbound.headers, "inference", inbound.endpoint, inbound.query
+        )
+        self.decision.owner = None if key is None else key.name
+        return key
 
     def _preferences(self) -> Preferences:
         headers, decision, settings = self.inbound.headers, self.decision, self.gateway.settings
@@ -161,6 +196,8 @@ class Exchange:
         inbound = self.inbound
         body = read_json(inbound.body)
         endpoint = inbound.endpoint
+        if endpoint in FOREIGN:
+            return self._read_foreign(endpoint, body)
         if endpoint == "responses":
             endpoint = responses_mode(body)
         check_body(endpoint, body)
@@ -168,6 +205,20 @@ class Exchange:
             return Asked(endpoint, body, inbound.body)
         native = predict.read(body, self.gateway.registry)
         return Asked(native.endpoint, native.body, orjson.dumps(native.body), native)
+
+    def _read_foreign(self, endpoint: str, body: dict[str, Any]) -> Asked:
+        inbound = self.inbound
+        original = body
+        if inbound.model is not None:
+            if inbound.counting and isinstance(body.get("generateContentRequest"), dict):
+                body = body["generateContentRequest"]
+            original = {**body, "model": inbound.model, "stream": inbound.stream}
+            refuse_form(inbound.query)
+        elif inbound.counting:
+            original = {**body, "stream": False}
+        check_body(endpoint, original)
+        view, decoded = read_foreign(endpoint, original)
+        return Asked(endpoint, view, inbound.body, original=original, decoded=decoded)
 
     def _plan(self, intent: Intent) -> Plan:
         gateway, decision = self.gateway, self.decision
@@ -191,10 +242,15 @@ class Exchange:
         self._note(error)
         if self._serving is not None and self._serving.committed:
             return None  # the head of a stream is out: no other answer can follow it
-        headers = [JSON, ("x-request-id", self.decision.id), *error.response_headers()]
-        if self.decision.plan is not None:
-            headers += response_headers(self.decision, self.gateway.settings)
-        return Reply(error.status, tuple(headers), error.encode())
+        decision, endpoint = self.decision, self.inbound.endpoint
+        status, body = refusal(error, endpoint, decision.id)
+        decision.status = status
+        if decision.error is not None:
+            decision.error["status"] = status
+        headers = [JSON, *identity(endpoint, decision.id), *error.response_headers()]
+        if decision.plan is not None:
+            headers += response_headers(decision, self.gateway.settings)
+        return Reply(status, tuple(headers), body)
 
     def _note(self, error: ProxyError) -> None:
         decision = self.decision

@@ -1,7 +1,7 @@
 """What all requests of one mount share: configuration, registry, planner, recent decisions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from random import random
 from secrets import token_hex
@@ -36,12 +36,21 @@ class Runtime:
 
 @dataclass(slots=True)
 class Inbound:
-    """A request as received. Header names are lower case; ``endpoint`` is the kind its path has."""
+    """A request as received. Header names are lower case; ``endpoint`` is the kind its path has.
+
+    ``path`` is what records call the path. ``query`` is raw and may hold a key: it is never logged.
+    ``model`` and ``stream`` are set where the path itself says them; ``counting``: the client only
+    asks how many tokens its request has.
+    """
 
     path: str
     endpoint: str
     headers: Headers
     body: bytes
+    query: str = field(default="", repr=False)
+    model: str | None = None
+    stream: bool = False
+    counting: bool = False
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from aiproxy.middleware.auto.listing import chosen_name, selectable
 from aiproxy.middleware.classify import GENERAL, classify
 from aiproxy.middleware.dialects import estimate, features
 from aiproxy.middleware.errors import ProxyError
@@ -22,6 +23,8 @@ AUTO: Final = "auto"
 LIMIT_NAMES: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 #: Regions no provider is in: what two data classes leave that have none in common.
 NOWHERE: Final = frozenset({""})
+#: Endpoints whose bodies are looked at as they are; all others are, or are shown as, chat.
+_OWN_SHAPES: Final = frozenset({"responses", "completions", "embeddings"})
 #: Output assumed for a cost estimate when neither the request nor the model bounds it.
 DEFAULT_OUTPUT_TOKENS: Final = 1024
 
@@ -111,12 +114,14 @@ def understand(
 ) -> Intent:
     """Return the intent of a validated body under its preferences.
 
+    ``body`` is in OpenAI's shape; of a foreign ingress it is the chat view of the client's own.
+
     ``key_class`` is the data class of everything that comes with the caller's key; it holds beside
     the one a header names.
 
     Raises:
         ProxyError: 422 for an unknown security label, data class or an unusable pool; 404 for a
-            model nobody serves.
+            model nobody serves; 400 for a tool choice that nobody here can make.
     """
     model = body["model"]
     asked_auto = model == AUTO
@@ -134,8 +139,10 @@ def understand(
         ignored += _unused_beside_explicit_model(preferences, autos)
     constraints, unknown = _constraints(preferences, settings, registry, mode, native, key_class)
     strategy, source = _strategy(preferences, settings, native, selects)
+    if "tools" in autos and isinstance(body.get("tool_choice"), Mapping):
+        _check_choice(body, preferences, registry, constraints.pool, mode)
     task, task_source = _task(preferences, body, selects)
-    dialect = "chat" if endpoint == "draft" else endpoint
+    dialect = endpoint if endpoint in _OWN_SHAPES else "chat"
     wanted = features.needs(dialect, body)
     return Intent(
         endpoint=endpoint,
@@ -317,6 +324,31 @@ def _pool(named: tuple[str, ...], registry: Registry) -> tuple[frozenset[str], t
     return known, tuple(
         name for name in named if name not in registry.providers and name not in registry.aliases
     )
+
+
+def _check_choice(
+    body: Mapping[str, Any],
+    preferences: Preferences,
+    registry: Registry,
+    pool: frozenset[str] | None,
+    mode: str,
+) -> None:
+    """Refuse a ``tool_choice`` beside ``tools: "auto"`` that names no listed tool (XAI-TOOL-014)."""
+    name = chosen_name(body["tool_choice"])
+    if name is None:
+        return
+    models = registry.models if body["model"] == AUTO else registry.named(body["model"])
+    if pool is not None:
+        models = tuple(model for model in models if model.provider.id in pool)
+    if not models:
+        return  # nobody serves it at all
+    categories = preferences.tool_categories
+    if mode != "assisted" or name not in selectable(models, categories):
+        raise ProxyError(
+            "invalid_value",
+            "tool_choice names a tool that is not among those tools: auto may be resolved to.",
+            param="tool_choice",
+        )
 
 
 def _strategy(

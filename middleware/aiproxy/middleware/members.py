@@ -24,6 +24,13 @@ def patch(raw: bytes, changes: Mapping[str, Any], *, remove: frozenset[str] = fr
     return _ENCODE(members)
 
 
+def too_deep(fault: Exception) -> bool:
+    """Tell whether a document could be read, but is nested too deeply to be written again."""
+    if isinstance(fault, RecursionError):
+        return True
+    return isinstance(fault, TypeError) and str(fault).startswith("Recursion limit")
+
+
 def append(raw: bytes, name: str, value: Any) -> bytes:
     """Return a non-empty object with one member added at its end, without parsing it."""
     end = raw.rindex(b"}")

@@ -11,32 +11,33 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware.dialects import canonical, chat, draft, responses
-from aiproxy.middleware.dialects.canonical import CanonicalRequest, Loss
-from aiproxy.middleware.intent import AUTO, LIMIT_NAMES, Intent
+from aiproxy.middleware.auto import shapes
+from aiproxy.middleware.auto.answer_check import Check, shaped
+from aiproxy.middleware.auto.canonical_form import write
+from aiproxy.middleware.auto.offer import carried
+from aiproxy.middleware.auto.patches import MODEL_IN_PATH, changes_for
+from aiproxy.middleware.auto.resolving import NOTHING, Resolved, resolve
+from aiproxy.middleware.dialects.canonical import (
+    CanonicalRequest,
+    Loss,
+    MalformedRequest,
+    Opaque,
+    ToolCall,
+    ToolKind,
+    ToolResult,
+    Untranslatable,
+)
+from aiproxy.middleware.dialects.codecs import SPOKEN_FOR, codec
+from aiproxy.middleware.dialects.functions import tool_kinds
+from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.members import patch
 from aiproxy.middleware.registry import Model
-from aiproxy.middleware.routing.plan import SPOKEN_FOR
 
-#: Tokens an answer of each class usually needs, before the prompt's length is looked at.
-CLASS_BASE: Final[Mapping[str, int]] = {
-    "reasoning": 2048,
-    "coding": 1536,
-    "analytical": 1024,
-    "creative": 1024,
-    "general": 512,
-}
-_LARGEST_AUTO_LIMIT: Final = 16_384
-SIMULATED_REASONING: Final = (
-    "[aiproxy: simulated reasoning] Before answering, work through the problem step by step, "
-    "check each step, then state the result."
-)
-#: Hosted tools of the Responses API are named by their type.
-_HOSTED: Final = frozenset(
-    {"web_search", "web_search_preview", "code_interpreter", "image_generation", "file_search"}
-)
-
-_CODECS: Final[Mapping[str, Any]] = {"chat": chat, "responses": responses, "draft": draft}
+#: The member that holds the turns, where that is not ``messages``.
+_TURNS: Final = {"responses": "input", "gemini": "contents"}
+#: Members that say that earlier turns are kept by whoever answered them.
+_KEPT: Final = ("previous_response_id", "conversation", "prompt")
+_SHAPED: Final = frozenset({"json_schema", "json_mode"})
 
 
 @dataclass(slots=True)
@@ -44,7 +45,9 @@ class Outgoing:
     """What is sent to one candidate.
 
     ``auto`` has an entry for each auto parameter (requested, resolved, basis); ``renames`` maps a
-    provider's tool names to the generic ones the client sees.
+    provider's tool names to the generic ones the client sees. ``check`` is set where the provider
+    was asked for the shape of its answer in words: the answer has to be held to it. ``kinds`` are
+    those of the tools of a translated request that are no plain functions, by name.
     """
 
     dialect: str
@@ -56,250 +59,160 @@ class Outgoing:
     tools: dict[str, Any] | None = None
     renames: tuple[tuple[str, str], ...] = ()
     limit: int | None = None
+    check: Check | None = None
+    kinds: Mapping[str, ToolKind] = field(default_factory=dict)
 
 
-def decoders(dialect: str) -> Any:
-    """The module that reads replies of an upstream dialect."""
-    return _CODECS[dialect]
+def dialect_for(intent: Intent, model: Model, body: Mapping[str, Any] | None = None) -> str:
+    """The dialect a candidate is spoken to in: the client's own where it understands it.
 
+    With ``tools: "auto"`` the one that can offer most of what the operator lists comes first, as
+    hosted tools belong to one dialect.
 
-def encoders(endpoint: str) -> Any:
-    """The module that writes replies for a client endpoint."""
-    return _CODECS[endpoint]
-
-
-def dialect_for(intent: Intent, model: Model) -> str:
-    """The dialect a candidate is spoken to in: the client's own where it understands it."""
+    Raises:
+        Untranslatable: it speaks none that can carry the endpoint's requests.
+    """
+    spoken = model.provider.dialects
+    if body is not None and model.tools and "tools" in intent.autos and intent.mode == "assisted":
+        able = [d for d in SPOKEN_FOR[intent.endpoint] if d in spoken]
+        if len(able) > 1:
+            return max(able, key=lambda dialect: carried(intent, body, model, dialect))
+        if able:
+            return able[0]
     for dialect in SPOKEN_FOR[intent.endpoint]:
-        if dialect in model.provider.dialects:
+        if dialect in spoken:
             return dialect
-    raise canonical.Untranslatable("dialect", "the provider speaks no dialect for this endpoint")
+    raise Untranslatable("dialect", "the provider speaks no dialect for this endpoint")
 
 
-def prepare(intent: Intent, raw: bytes, body: Mapping[str, Any], model: Model) -> Outgoing:
+def prepare(
+    intent: Intent,
+    raw: bytes,
+    body: Mapping[str, Any],
+    model: Model,
+    *,
+    original: Mapping[str, Any] | None = None,
+    decoded: CanonicalRequest | None = None,
+) -> Outgoing:
     """Return the body for one candidate.
+
+    ``raw`` is the client's body as received and ``original`` the same parsed; ``body`` is the
+    request in OpenAI's shape, and ``original`` is ``None`` where that is the client's own.
+    ``decoded`` is the canonical form of either, where it is known already.
 
     Raises:
         Untranslatable: its dialect cannot express what the request needs.
+        MalformedRequest: a member of the client's body cannot be read.
     """
-    dialect = dialect_for(intent, model)
+    given = body if original is None else original
+    dialect = dialect_for(intent, model, body)
+    same = dialect == intent.endpoint
+    # A shape passes to whoever is not known to lack it; only an operator's word says otherwise.
+    if same and model.response_formats is not None and not _SHAPED.isdisjoint(intent.features):
+        same = _takes_shape(intent, given, model)
     if not intent.autos and not intent.selects:
-        if dialect == intent.endpoint:
-            return _same_dialect(intent, raw, body, model, dialect)
-        return _translated(intent, body, model, dialect, {}, frozenset())
-    changes: dict[str, Any] = {}
-    remove: set[str] = set()
-    auto: dict[str, dict[str, Any]] = {}
-    if intent.model_auto:
-        auto["model"] = {"requested": AUTO, "resolved": model.upstream, "basis": None}
-    limit = _resolve_limit(intent, body, model, changes, remove, auto)
-    tools, renames = _resolve_tools(intent, body, model, dialect, changes, remove, auto)
-    reasoning = _resolve_reasoning(intent, body, model, dialect, changes, remove, auto)
-    if "response_format" in intent.autos:
-        remove.add("response_format")
-        auto["response_format"] = {
-            "requested": body["response_format"],
-            "resolved": "text",
-            "basis": "no shape was asked for",
-        }
-    if intent.mode == "disabled" or intent.mode == "plain":
-        auto = {}
-    if dialect == intent.endpoint:
-        changes["model"] = model.upstream
-        sent = patch(raw, changes, remove=frozenset(remove))
-        out = Outgoing(dialect, sent, translated=False)
+        if same:
+            return _same_dialect(intent, raw, model, dialect)
+        return _translated(intent, given, model, dialect, NOTHING, decoded)
+    resolved = resolve(intent, body, model, dialect)
+    if same:
+        out = _patched(raw, given, model, dialect, resolved)
     else:
-        out = _translated(intent, body, model, dialect, changes, frozenset(remove))
-    return Outgoing(
-        dialect=out.dialect,
-        body=out.body,
-        translated=out.translated,
-        losses=out.losses,
-        auto=auto,
-        reasoning=reasoning,
-        tools=tools,
-        renames=renames,
-        limit=limit,
-    )
+        out = _translated(intent, given, model, dialect, resolved, decoded)
+    out.auto = resolved.record(intent, model)
+    out.limit = resolved.limit
+    if resolved.rung is not None:
+        out.reasoning = resolved.rung.record()
+    if resolved.offer is not None:
+        out.tools, out.renames = resolved.offer.record(), resolved.offer.renames
+    return out
 
 
-def _same_dialect(
-    intent: Intent, raw: bytes, body: Mapping[str, Any], model: Model, dialect: str
-) -> Outgoing:
-    if model.upstream == intent.model:
+def _same_dialect(intent: Intent, raw: bytes, model: Model, dialect: str) -> Outgoing:
+    if model.upstream == intent.model or dialect in MODEL_IN_PATH:
         return Outgoing(dialect, raw, translated=False)
     return Outgoing(dialect, patch(raw, {"model": model.upstream}), translated=False)
 
 
+def _patched(
+    raw: bytes, given: Mapping[str, Any], model: Model, dialect: str, resolved: Resolved
+) -> Outgoing:
+    changes = changes_for(dialect, given, resolved, model)
+    if changes.put or changes.remove:
+        raw = patch(raw, changes.put, remove=frozenset(changes.remove))
+    return Outgoing(dialect, raw, translated=False, losses=tuple(changes.losses))
+
+
+def _takes_shape(intent: Intent, given: Mapping[str, Any], model: Model) -> bool:
+    wanted = shapes.shape_of(codec(intent.endpoint).decode_request(given))
+    return wanted is None or shapes.known_shape(model, wanted.kind) == wanted.kind
+
+
+def _check_results(request: CanonicalRequest) -> None:
+    """Refuse a tool's result that answers no call: no other dialect could say whose it is.
+
+    Raises:
+        MalformedRequest: there is one (XAI-TOOL-012).
+    """
+    if any(request.extra.get(name) for name in _KEPT):
+        return
+    calls: set[str] = set()
+    for turn in request.turns:
+        for part in turn.parts:
+            if isinstance(part, ToolCall):
+                calls.add(part.id)
+            elif isinstance(part, Opaque):
+                return  # it may stand for a call
+            elif isinstance(part, ToolResult) and part.call_id and part.call_id not in calls:
+                if part.kind == "legacy_function":
+                    continue
+                param = _TURNS.get(request.source, "messages")
+                raise MalformedRequest(
+                    param, "a result of an unknown call", "one of an earlier call"
+                )
+
+
+def _dumped(body: Any) -> bytes:
+    """Write a body. The reader in front takes deeper nesting than the writer can write."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        raise Untranslatable(
+            "nesting", "the request is nested too deeply to be said anew"
+        ) from None
+
+
 def _translated(
     intent: Intent,
-    body: Mapping[str, Any],
+    given: Mapping[str, Any],
     model: Model,
     dialect: str,
-    changes: Mapping[str, Any],
-    remove: frozenset[str],
+    resolved: Resolved,
+    decoded: CanonicalRequest | None,
 ) -> Outgoing:
-    resolved = {k: v for k, v in body.items() if k not in remove}
-    resolved.update(changes)
-    request: CanonicalRequest = _CODECS[intent.endpoint].decode_request(resolved)
-    encoded, losses = _CODECS[dialect].encode_request(request, model.upstream)
-    return Outgoing(dialect, orjson.dumps(encoded), translated=True, losses=tuple(losses))
-
-
-# --- auto parameters -----------------------------------------------------------------------------
-
-
-def _resolve_limit(
-    intent: Intent,
-    body: Mapping[str, Any],
-    model: Model,
-    changes: dict[str, Any],
-    remove: set[str],
-    auto: dict[str, dict[str, Any]],
-) -> int | None:
-    name = next((n for n in LIMIT_NAMES if body.get(n) == AUTO), None)
-    if name is None:
-        return intent.output_limit
-    if intent.mode != "assisted":
-        remove.add(name)
-        return None
-    limit, basis = token_limit(intent, model)
-    changes[name] = limit
-    auto[name] = {"requested": AUTO, "resolved": limit, "basis": basis}
-    return limit
-
-
-def token_limit(intent: Intent, model: Model) -> tuple[int, str]:
-    """The output limit for ``auto``, and what bound it (XAI-AUTO-017 to 021).
-
-    The smallest of: the model's output limit, what its context leaves beside the prompt, the class
-    base grown by the prompt's length (doubling at 500 tokens, at most fourfold), and what the cost
-    limit pays for.
-    """
-    task = intent.task if intent.task in CLASS_BASE else "general"
-    growth = 1.0 + min(3.0, intent.prompt_tokens / 500)
-    options = [(min(_LARGEST_AUTO_LIMIT, int(CLASS_BASE[task] * growth)), "task_complexity")]
-    if model.max_output_tokens is not None:
-        options.append((model.max_output_tokens, "model_output_limit"))
-    if model.context_window is not None:
-        options.append((model.context_window - intent.prompt_tokens, "context_window"))
-    allowance = intent.constraints.cost_limit
-    if allowance is not None and model.price is not None and model.price.output > 0:
-        left = allowance - model.price.input * intent.prompt_tokens - model.price.per_item
-        options.append((left // model.price.output, "cost_limit"))
-    limit, basis = min(options)
-    return max(1, limit), basis
-
-
-def _resolve_tools(
-    intent: Intent,
-    body: Mapping[str, Any],
-    model: Model,
-    dialect: str,
-    changes: dict[str, Any],
-    remove: set[str],
-    auto: dict[str, dict[str, Any]],
-) -> tuple[dict[str, Any] | None, tuple[tuple[str, str], ...]]:
-    """Only tools the operator lists for the model; an empty list means none (XAI-TOOL)."""
-    if "tools" not in intent.autos:
-        return None, ()
-    asked = intent.tool_categories
-    listed = dict(model.tools) if intent.mode == "assisted" else {}
-    chosen = [(c, listed[c]) for c in (asked or listed) if c in listed]
-    unmapped = [c for c in asked if c not in listed]
-    if chosen:
-        changes["tools"] = [_tool(name, intent.endpoint) for _, name in chosen]
-    else:
-        remove.update(("tools", "tool_choice", "parallel_tool_calls"))
-    selected = [
-        {"category": c, "provider_tool": name, "generic_name": c.replace("-", "_")}
-        for c, name in chosen
-    ]
-    auto["tools"] = {
-        "requested": AUTO,
-        "resolved": [name for _, name in chosen],
-        "basis": "operator_allow_list" if chosen else "no_tool_available",
-    }
-    record = {
-        "requested": AUTO,
-        "categories": list(asked),
-        "selected": selected,
-        "unmapped": unmapped,
-    }
-    renames = tuple(
-        (row["provider_tool"], row["generic_name"])
-        for row in selected
-        if row["provider_tool"] != row["generic_name"]
+    if intent.endpoint == "embeddings":  # a canonical form of its own, of texts and no turns
+        wanted_vectors = codec(intent.endpoint).decode_request(given)
+        encoded, losses = codec(dialect).encode_request(wanted_vectors, model.upstream)
+        return Outgoing(dialect, _dumped(encoded), translated=True, losses=tuple(losses))
+    request: CanonicalRequest = decoded or codec(intent.endpoint).decode_request(given)
+    _check_results(request)
+    written = write(request, resolved, model, dialect)
+    wanted = shapes.shape_of(written.request)
+    if wanted is None:
+        encoded, losses = written.encode()
+        return Outgoing(
+            dialect,
+            _dumped(encoded),
+            translated=True,
+            losses=tuple(losses),
+            kinds=tool_kinds(request),
+        )
+    asked = shaped(written, wanted, shapes.known_shape(model, wanted.kind))
+    return Outgoing(
+        dialect,
+        _dumped(asked.body),
+        translated=True,
+        losses=tuple(asked.losses),
+        check=asked.check,
+        kinds=tool_kinds(request),
     )
-    return record, renames
-
-
-def _tool(name: str, endpoint: str) -> dict[str, Any]:
-    if endpoint == "responses":
-        if name in _HOSTED:
-            return {"type": name}
-        return {"type": "function", "name": name, "parameters": _ANY_ARGUMENTS, "strict": False}
-    return {"type": "function", "function": {"name": name, "parameters": _ANY_ARGUMENTS}}
-
-
-_ANY_ARGUMENTS: Final = {"type": "object", "properties": {}}
-
-
-def wants_reasoning(intent: Intent) -> bool:
-    """``reasoning: "auto"``, or a reasoning hint or preference while the model is auto."""
-    if intent.mode != "assisted":
-        return False
-    if "reasoning" in intent.autos or "reasoning_effort" in intent.autos:
-        return True
-    hinted = intent.task == "reasoning" and intent.task_source == "hint"
-    return intent.selects and (hinted or intent.reasoning is not None)
-
-
-def _resolve_reasoning(
-    intent: Intent,
-    body: Mapping[str, Any],
-    model: Model,
-    dialect: str,
-    changes: dict[str, Any],
-    remove: set[str],
-    auto: dict[str, dict[str, Any]],
-) -> dict[str, Any] | None:
-    """The ladder native, enhanced, simulated; the rung that was delivered is reported."""
-    names = [n for n in ("reasoning", "reasoning_effort") if n in intent.autos]
-    remove.update(names)
-    if not wants_reasoning(intent):
-        return None
-    capability = _rung(intent.reasoning, model)
-    technique = None
-    if capability == "native":
-        if intent.endpoint == "responses":
-            if not isinstance(body.get("reasoning"), Mapping):
-                changes["reasoning"] = {"effort": "medium"}
-                remove.discard("reasoning")
-        elif body.get("reasoning_effort") in (None, AUTO):
-            changes["reasoning_effort"] = "medium"
-            remove.discard("reasoning_effort")
-    elif capability == "simulated":
-        technique = "step_by_step_instruction"
-        _append_instruction(intent, body, changes)
-    for name in names:
-        auto[name] = {"requested": AUTO, "resolved": capability, "basis": technique or "model"}
-    return {"requested": intent.reasoning or AUTO, "capability": capability, "technique": technique}
-
-
-def _rung(preference: str | None, model: Model) -> str:
-    if preference == "simulated":
-        return "simulated"
-    return model.reasoning if model.reasoning in ("native", "enhanced") else "simulated"
-
-
-def _append_instruction(intent: Intent, body: Mapping[str, Any], changes: dict[str, Any]) -> None:
-    """One marked turn at the end; the client's own text is never edited."""
-    if intent.endpoint == "responses":
-        turns = body["input"]
-        if isinstance(turns, str):
-            turns = [{"role": "user", "content": turns}]
-        changes["input"] = [*turns, {"role": "developer", "content": SIMULATED_REASONING}]
-    elif "messages" in body:
-        turn = {"role": "system", "content": SIMULATED_REASONING}
-        changes["messages"] = [*body["messages"], turn]

@@ -3,6 +3,7 @@
 would help: then ``Retry-After`` says how long."""
 
 from aiproxy.middleware import outcome
+from aiproxy.middleware.auto.answer_check import FAILED
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.outcome import MODEL_NOT_FOUND, Fault
 from aiproxy.middleware.serving import Serving
@@ -42,6 +43,8 @@ def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> 
         return timed_out(serving)
     if last.retry == "larger":
         return outcome.client_error(last)
+    if last.code == FAILED:
+        return misshapen()
     tried = {attempt.model.provider.id for attempt in serving.decision.attempts}
     if len(tried) == 1:
         return _lone(last)
@@ -50,6 +53,16 @@ def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> 
         f"All {len(tried)} providers that were tried failed; the last one with {last.reason}.",
         retry_after_s=soonest_s,
         should_retry=False if soonest_s is None else None,
+    )
+
+
+def misshapen() -> ProxyError:
+    """No answer satisfies the shape that was asked for."""
+    return ProxyError(
+        FAILED,
+        "The answer does not satisfy response_format, and whoever may serve this request has no "
+        "mode of its own for it.",
+        should_retry=False,
     )
 
 

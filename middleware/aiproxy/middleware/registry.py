@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiproxy.middleware.config import Config, ConfigInvalid, Problem
-from aiproxy.middleware.dialects.canonical import Usage
+from aiproxy.middleware.dialects.codecs import codec
 from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.health import Thresholds, Track
 from aiproxy.middleware.money import per_token, picodollars
-from aiproxy.spec.catalog import Preset, presets
+from aiproxy.middleware.prices import Known, Price, known_price
+from aiproxy.spec.catalog import Preset, Rules, join, presets
 
 #: Path below a provider's base URL for each wire dialect.
 DIALECT_PATHS: Final[Mapping[str, str]] = MappingProxyType(
@@ -43,41 +45,6 @@ _IMPLIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """Picodollars per token and per generated item. A blended price has equal halves.
-
-    ``cache_read`` and ``cache_write`` are ``None`` where the input price holds for those as well.
-    """
-
-    input: int
-    output: int
-    per_item: int = 0
-    cache_read: int | None = None
-    cache_write: int | None = None
-
-    def cost(self, usage: Usage) -> int:
-        """What an answer cost. Beside token prices the price of an item is for what comes on top
-        of text, which usage does not tell: it counts in ``worst`` only."""
-        if not (self.input or self.output):
-            return self.per_item
-        tokens = self.input * usage.input + self.output * usage.output
-        if self.cache_read is not None:
-            tokens += (self.cache_read - self.input) * min(usage.cached, usage.input)
-        if self.cache_write is not None:
-            tokens += (self.cache_write - self.input) * min(usage.cache_write, usage.input)
-        return max(0, tokens)
-
-    def worst(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
-        """The most an answer of that size can cost; writing to a cache may be the dearest way."""
-        dearest = max(self.input, self.cache_write or 0)
-        return dearest * input_tokens + self.output * output_tokens + self.per_item * items
-
-    @property
-    def free(self) -> bool:
-        return self.input == 0 and self.output == 0 and self.per_item == 0
-
-
-@dataclass(frozen=True, slots=True)
 class TimeLimits:
     """Seconds; see the configuration reference, ``providers.<id>.timeouts``."""
 
@@ -90,22 +57,44 @@ class TimeLimits:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One base URL of a provider, without a trailing slash."""
+    """One address of a provider: ``urls`` has a base URL for each dialect spoken there, without a
+    trailing slash. ``fixed`` are the targets that are the same for every model."""
 
-    url: str
+    urls: Mapping[str, str]
     region: str | None = None
     weight: float = 1.0
+    fixed: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
-    def target(self, dialect: str) -> str:
-        return self.url + DIALECT_PATHS[dialect]
+    def __post_init__(self) -> None:
+        whole = {
+            dialect: join(self.urls[dialect], path)
+            for dialect, path in DIALECT_PATHS.items()
+            if dialect in self.urls and "{model}" not in self.urls[dialect]
+        }
+        object.__setattr__(self, "fixed", MappingProxyType(whole))
+
+    def target(self, dialect: str, model: str, *, stream: bool) -> str:
+        """Return where a request of a dialect goes; ``model`` is the provider's name for it."""
+        found = self.fixed.get(dialect)
+        if found is not None:
+            return found
+        path = DIALECT_PATHS.get(dialect)
+        if path is None:
+            path = codec(dialect).target(model, stream)
+        return join(self.urls[dialect], path, model)
+
+
+#: Where the wrapped application and the models of this process are spoken to.
+_IN_PROCESS: Final = Endpoint(dict.fromkeys(DIALECT_PATHS, "/v1"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provider:
     """How one provider is reached and what its operator vouches for.
 
-    ``headers`` hold the provider's own credentials: they are for its endpoints alone and are kept
-    out of the repr.
+    ``headers``, by dialect, hold the provider's own credentials: they are for its endpoints alone
+    and are kept out of the repr. ``quirks`` are its small differences from chat, ``error_words`` what its own
+    error codes mean in ours, ``limit_headers`` the names of those that tell its rate limits.
     """
 
     id: str
@@ -127,7 +116,10 @@ class Provider:
     relay_headers: frozenset[str] = frozenset()
     max_connections: int | None = None
     tls: Mapping[str, Any] = field(default_factory=dict)
-    headers: Headers = field(default=(), repr=False)
+    headers: Mapping[str, Headers] = field(default_factory=dict, repr=False)
+    quirks: Rules = field(default_factory=Rules, repr=False)
+    error_words: Mapping[str, str] = field(default_factory=dict, repr=False)
+    limit_headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     track: Track = field(default_factory=Track, repr=False)
 
 
@@ -136,7 +128,9 @@ class Model:
     """One model at one provider.
 
     ``name`` is public, ``upstream`` is what the provider calls it. ``price`` is ``None`` when
-    unknown. ``quality`` is 0..1, or by task, or ``None`` when nobody vouched for any.
+    unknown; ``price_source`` says whose figure it is: ``operator``, or the data and its version.
+    ``quality`` is 0..1, or by task, or ``None`` when nobody vouched for any.
+    ``response_formats`` are the shapes of an answer it can be held to, ``None`` when nobody said.
     """
 
     name: str
@@ -145,12 +139,14 @@ class Model:
     capabilities: frozenset[str]
     order: int
     price: Price | None = None
+    price_source: str | None = None
     cost_per_1k: float | None = None
     quality: float | Mapping[str, float] | None = None
     context_window: int | None = None
     max_output_tokens: int | None = None
     reasoning: str = "none"
     tools: Mapping[str, Any] = field(default_factory=dict)
+    response_formats: frozenset[str] | None = None
     latency_prior_ms: float | None = None
     owned_by: str = "aiproxy"
     track: Track = field(default_factory=Track, repr=False)
@@ -276,8 +272,9 @@ def build(config: Config, *, wrapped_app: bool) -> Registry:
         kind = entry.get("type") or name
         provider = _provider(name, kind, entry, known[kind], order, thresholds)
         providers.append(provider)
+        own = _own_address(entry, known[kind])
         for row in entry["models"]:
-            models.append(_model(row, provider, len(models), kind, thresholds))
+            models.append(_model(row, provider, len(models), kind, thresholds, own_address=own))
     if wrapped_app and not any(p.transport == "app" for p in providers):
         providers.append(_application(len(providers), thresholds))
     if not providers:
@@ -305,7 +302,7 @@ def _application(order: int, thresholds: Thresholds) -> Provider:
         order=order,
         weight=1.0,
         dialects=frozenset(DIALECT_PATHS),
-        endpoints=(Endpoint("/v1"),),
+        endpoints=(_IN_PROCESS,),
         limits=TimeLimits(10.0, 600.0, 600.0, 600.0, 600.0),
         local=True,
         open_ended=True,
@@ -332,7 +329,7 @@ def _provider(
         order=order,
         weight=float(entry["weight"]),
         dialects=frozenset(entry.get("dialects") or preset.dialects),
-        endpoints=(Endpoint("/v1"),) if in_process else _endpoints(entry, preset),
+        endpoints=(_IN_PROCESS,) if in_process else _endpoints(entry, preset),
         limits=TimeLimits(
             connect=limits["connect"],
             first_byte=limits["first_byte"],
@@ -350,7 +347,15 @@ def _provider(
         relay_headers=frozenset(name.lower() for name in entry.get("relay_headers") or ()),
         max_connections=entry.get("max_connections"),
         tls=MappingProxyType(dict(entry.get("tls") or {})),
-        headers=() if in_process else _credential_headers(entry, preset),
+        headers={}
+        if in_process
+        else {
+            dialect: _headers(entry, preset, dialect)
+            for dialect in entry.get("dialects") or preset.dialects
+        },
+        quirks=preset.quirks,
+        error_words=preset.error_map,
+        limit_headers=preset.rate_limit_headers,
         track=Track(thresholds),
     )
 
@@ -362,18 +367,27 @@ def _either(stated: bool | None, usual: bool) -> bool:
 def _endpoints(entry: Mapping[str, Any], preset: Preset) -> tuple[Endpoint, ...]:
     credentials = entry.get("credentials") or {}
     rows = entry["endpoints"] or [{"url": entry.get("endpoint")}]
+    version = entry.get("api_version")
     return tuple(
         Endpoint(
-            preset.url(row["url"], credentials), row.get("region"), float(row.get("weight") or 1)
+            {
+                dialect: preset.url(row["url"], credentials, dialect, api_version=version)
+                for dialect in entry.get("dialects") or preset.dialects
+            },
+            row.get("region"),
+            float(row.get("weight") or 1),
         )
         for row in rows
     )
 
 
-def _credential_headers(entry: Mapping[str, Any], preset: Preset) -> Headers:
+def _headers(entry: Mapping[str, Any], preset: Preset, dialect: str) -> Headers:
+    """What is sent with every request in a dialect; an operator's own fixed headers stand."""
     found = [(name.lower(), str(value)) for name, value in entry["headers"].items()]
+    named = {name for name, _ in found}
+    found += [row for row in preset.constant_headers if row[0] not in named]
     credentials = entry.get("credentials") or {}
-    authorization = preset.authorization(credentials)
+    authorization = preset.authorization(credentials, dialect)
     if authorization is not None:
         found.append(authorization)
     for name, header in (
@@ -385,26 +399,55 @@ def _credential_headers(entry: Mapping[str, Any], preset: Preset) -> Headers:
     return tuple(found)
 
 
+def _own_address(entry: Mapping[str, Any], preset: Preset) -> bool:
+    """Whether a provider is called where its kind is at home: a proxy or a local server at another
+    address has prices of its own. Kinds without an address of their own are wherever it is said."""
+    if preset.base_url is None:
+        return True
+    home = urlsplit(preset.base_url).hostname
+    rows = entry["endpoints"] or [{"url": entry.get("endpoint")}]
+    return all(row["url"] is None or urlsplit(row["url"]).hostname == home for row in rows)
+
+
 def _model(
-    row: Mapping[str, Any], provider: Provider, order: int, kind: str, thresholds: Thresholds
+    row: Mapping[str, Any],
+    provider: Provider,
+    order: int,
+    kind: str,
+    thresholds: Thresholds,
+    *,
+    own_address: bool,
 ) -> Model:
     declared = frozenset(row.get("capabilities") or DEFAULT_CAPABILITIES)
     capabilities = declared.union(*(_IMPLIES.get(word, frozenset()) for word in declared))
     quality = row.get("quality")
     prior = row.get("latency_prior")
+    upstream = row.get("model") or row.get(f"{kind}_model") or row["name"]
+    price, source = _price(row, provider, capabilities), "operator"
+    known: Known | None = None
+    if price is None and own_address and not _priced(row):
+        known = known_price(kind, upstream, writes_text="text-generation" in capabilities)
+    if known is not None:
+        price, source = known.price, known.provenance
     return Model(
         name=row["name"],
-        upstream=row.get("model") or row.get(f"{kind}_model") or row["name"],
+        upstream=upstream,
         provider=provider,
         capabilities=capabilities,
         order=order,
-        price=_price(row, provider, capabilities),
+        price=price,
+        price_source=None if price is None else source,
         cost_per_1k=_blended(row, provider),
         quality=_quality(quality),
-        context_window=row.get("context_window") or row.get("max_context"),
+        context_window=row.get("context_window")
+        or row.get("max_context")
+        or (None if known is None else known.context_window),
         max_output_tokens=row.get("max_output_tokens"),
         reasoning=row.get("reasoning") or "none",
         tools=MappingProxyType(dict(row.get("tools") or {})),
+        response_formats=None
+        if row.get("response_formats") is None
+        else frozenset(row["response_formats"]),
         latency_prior_ms=prior * 1000.0 if prior is not None else None,
         owned_by=row.get("owned_by") or provider.id,
         track=Track(thresholds),
@@ -415,6 +458,12 @@ def _quality(declared: Any) -> float | Mapping[str, float] | None:
     if isinstance(declared, Mapping):
         return MappingProxyType({k: float(v) for k, v in declared.items()})
     return None if declared is None else float(declared)
+
+
+def _priced(row: Mapping[str, Any]) -> bool:
+    """Whether an operator says anything of a model's price: then nobody else's figure counts."""
+    said = (row.get("cost_per_1k_tokens"), row.get("cost_per_generation"))
+    return any(value is not None for value in (*said, *(row.get("price") or {}).values()))
 
 
 def _price(

@@ -1,32 +1,22 @@
-"""A provider's event stream on its way to the client.
+"""A provider's event stream on its way to the client, from one dialect to another.
 
-``PassThrough`` forwards the bytes of the client's own dialect as they arrive while an observer
-reads a copy; ``Translation`` decodes one dialect and encodes another. Both hold nothing but the
-frame that may turn out to be the last one, which carries ``x-aiproxy``.
+``Translation`` decodes one dialect and encodes another, ``Document`` tells a whole reply as a
+stream; what stays in its dialect is in ``passing``. Nothing is held but the frame that may turn out
+to be the last one, which carries ``x-aiproxy``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from re import compile as compile_pattern
-from re import escape
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import orjson
 
-from aiproxy.middleware.dialects import canonical, chat, draft, responses, sse
+from aiproxy.middleware.auto.telling import Teller
+from aiproxy.middleware.dialects import canonical, sse
 from aiproxy.middleware.dialects.canonical import Envelope, Usage
-from aiproxy.middleware.dialects.observe import ERROR, FINISH, TERMINAL, observer
-from aiproxy.middleware.members import append, patch
+from aiproxy.middleware.dialects.codecs import codec, decode_reply, stream_decoder
 
-_DECODERS: Final[Mapping[str, Any]] = {
-    "chat": chat.StreamDecoder,
-    "responses": responses.StreamDecoder,
-}
-_ENCODERS: Final[Mapping[str, Any]] = {
-    "chat": chat.StreamEncoder,
-    "responses": responses.StreamEncoder,
-    "draft": draft.StreamEncoder,
-}
-_CODECS: Final[Mapping[str, Any]] = {"chat": chat, "responses": responses}
+_NO_KINDS: Final[Mapping[str, canonical.ToolKind]] = MappingProxyType({})
 _CONTENT: Final = (
     canonical.TextDelta,
     canonical.RefusalDelta,
@@ -55,7 +45,7 @@ class Relay(Protocol):
     def losses(self) -> Sequence[canonical.Loss]: ...
 
     closed: bool
-    error: Mapping[str, Any] | None
+    error: Mapping[str, Any] | canonical.StreamError | None
     output_bytes: int
     skipped: int
 
@@ -80,189 +70,29 @@ class Relay(Protocol):
         ...
 
 
-class Renamer:
-    """Gives tools their generic names back: ``"name":"browser"`` to ``"name":"web_scraper"``.
-
-    An unescaped ``"name":"x"`` cannot occur inside a JSON string, so only members match.
-    """
-
-    def __init__(self, renames: tuple[tuple[str, str], ...]) -> None:
-        self._rules = [
-            (
-                compile_pattern(rb'"name"\s*:\s*' + escape(orjson.dumps(old))),
-                (b'"name":' + orjson.dumps(new)).replace(b"\\", b"\\\\"),
-            )
-            for old, new in renames
-        ]
-
-    def __call__(self, data: bytes) -> bytes:
-        for pattern, name in self._rules:
-            data = pattern.sub(name, data)
-        return data
-
-
-class PassThrough:
-    """Same dialect in and out. ``model`` is the name the client is told."""
-
-    def __init__(self, dialect: str, model: str, *, rename: Renamer | None = None) -> None:
-        self._parser = sse.SSEParser()
-        self._observer = observer(dialect)
-        self._dialect = dialect
-        self._model = model
-        self._rename = rename
-        self._swap: tuple[bytes, bytes, bytes] | None = None
-        self._swapped: str | None = None
-        self._pending: tuple[bytes, str | None] | None = None
-        self._first: Mapping[str, Any] = {}
-        self._sequence = -1
-        self._last = b""
-        self.closed = False
-        self.error: Mapping[str, Any] | None = None
-        self.output_bytes = 0
-        self.skipped = 0
-
-    @property
-    def losses(self) -> Sequence[canonical.Loss]:
-        return ()
-
-    @property
-    def content_seen(self) -> bool:
-        return self._observer.content_seen
-
-    @property
-    def finished(self) -> bool:
-        return self._observer.finished
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._observer.usage
-
-    def feed(self, data: bytes) -> bytes:
-        return self._forward(self._parser.feed(data))
-
-    def end(self) -> bytes:
-        return self._forward(self._parser.finish())
-
-    def _forward(self, events: list[sse.SSEEvent]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            data = event.data
-            if data is None:
-                out.append(event.raw)
-                continue
-            if event.is_done:
-                self.closed = True
-                break
-            try:
-                payload = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                self.skipped += 1
-                continue
-            if not isinstance(payload, dict):
-                self.skipped += 1
-                continue
-            flags = self._observer.feed(payload, event.event)
-            if flags & ERROR:
-                self.error = self._observer.error
-                break
-            self.output_bytes += len(data)
-            raw = self._told(payload, data, event)
-            if self._pending is not None:
-                out.append(sse.encode(*self._pending))
-                self._pending = None
-            if flags & (FINISH | TERMINAL) or self._observer.finished:
-                self._pending = (data if raw is event.raw else self._last, event.event)
-                if flags & TERMINAL:
-                    self.closed = True
-            else:
-                out.append(raw)
-        return b"".join(out)
-
-    def _told(self, payload: Mapping[str, Any], data: bytes, event: sse.SSEEvent) -> bytes:
-        """The frame with our model name; ``event.raw`` itself when nothing had to change."""
-        if not self._first:
-            self._first = payload
-        if self._dialect == "responses":
-            number = payload.get("sequence_number")
-            self._sequence = number if isinstance(number, int) else self._sequence + 1
-            response = payload.get("response")
-            model = response.get("model") if isinstance(response, dict) else None
-        else:
-            model = payload.get("model")
-        changed = data
-        if isinstance(model, str) and model != self._model:
-            changed = self._swap_model(payload, data, model)
-        if self._rename is not None:
-            changed = self._rename(changed)
-        self._last = changed
-        return event.raw if changed is data else sse.encode(changed, event.event)
-
-    def _swap_model(self, payload: Mapping[str, Any], data: bytes, model: str) -> bytes:
-        """Replace one ``"model":"x"`` member. Unescaped quotes cannot occur inside a JSON string,
-        so the first match is a member; odd spacing falls back to re-serialising."""
-        if self._swapped != model:
-            name = orjson.dumps(model)
-            new = b'"model":' + orjson.dumps(self._model)
-            self._swap = (b'"model":' + name, b'"model": ' + name, new)
-            self._swapped = model
-        assert self._swap is not None
-        close, spaced, new = self._swap
-        if close in data:
-            return data.replace(close, new, 1)
-        if spaced in data:
-            return data.replace(spaced, new, 1)
-        if self._dialect == "responses":
-            return orjson.dumps(
-                {**payload, "response": {**payload["response"], "model": self._model}}
-            )
-        return orjson.dumps({**payload, "model": self._model})
-
-    def drain(self) -> bytes:
-        return b""
-
-    def finish(self, extra: Mapping[str, Any]) -> bytes:
-        assert self._pending is not None
-        data, event = self._pending
-        for name, value in extra.items():
-            # The provider may be a router of this kind: its own account gives way to ours.
-            taken = orjson.dumps(name) in data
-            data = patch(data, {name: value}) if taken else append(data, name, value)
-        return sse.encode(data, event) + b"data: [DONE]\n\n"
-
-    def fail(self, error: Mapping[str, Any]) -> bytes:
-        held = b"" if self._pending is None else sse.encode(*self._pending)
-        if self._dialect != "responses":
-            return held + sse.encode(orjson.dumps({"error": error}))
-        number = self._sequence + 1
-        response = self._first.get("response")
-        failed = {
-            **(response if isinstance(response, dict) else {"object": "response"}),
-            "model": self._model,
-            "status": "failed",
-            "error": {"code": "server_error", "message": error["message"]},
-        }
-        frames = [
-            {"type": "error", "sequence_number": number, "error": error},
-            {"type": "response.failed", "sequence_number": number + 1, "response": failed},
-        ]
-        encoded = (sse.encode(orjson.dumps(frame), str(frame["type"])) for frame in frames)
-        return b"".join(encoded) + b"data: [DONE]\n\n"
-
-
 class Translation:
-    """From the provider's dialect to the client's, event by event."""
+    """From the provider's dialect to the client's, event by event; ``teller`` changes what the
+    client is shown on the way. ``kinds``: see ``Outgoing``."""
 
     def __init__(
-        self, upstream: str, client: str, envelope: Envelope, *, rename: Renamer | None = None
+        self,
+        upstream: str,
+        client: str,
+        envelope: Envelope,
+        *,
+        teller: Teller | None = None,
+        kinds: Mapping[str, canonical.ToolKind] = _NO_KINDS,
     ) -> None:
         self._parser = sse.SSEParser()
-        self._decoder = _DECODERS[upstream]()
-        self._encoder = _ENCODERS[client](envelope)
-        self._rename = rename
+        self._decoder = stream_decoder(upstream, kinds)
+        self._encoder = codec(client).StreamEncoder(envelope)
+        if hasattr(self._encoder, "source"):
+            self._encoder.source = upstream
+        self._teller = teller
         self.content_seen = False
         self.usage: Usage | None = None
         self.closed = False
-        self.error: Mapping[str, Any] | None = None
+        self.error: Mapping[str, Any] | canonical.StreamError | None = None
         self.output_bytes = 0
         self.skipped = 0
 
@@ -290,6 +120,9 @@ class Translation:
                 continue
             if event.is_done:
                 self.closed = True
+                done = getattr(self._decoder, "done", None)
+                if done is not None:  # a dialect whose only end this may be
+                    done()
                 break
             try:
                 payload = orjson.loads(data)
@@ -309,15 +142,17 @@ class Translation:
         out: list[bytes] = []
         for event in events:
             if isinstance(event, canonical.StreamError):
-                self.error = {"code": event.code, "type": event.type, "message": event.message}
+                self.error = event
                 break
             if isinstance(event, canonical.UsageEvent):
                 self.usage = event.usage
             elif isinstance(event, _CONTENT):
                 self.content_seen = True
-            out.append(self._encoder.encode(event))
-        encoded = b"".join(out)
-        return self._rename(encoded) if self._rename is not None else encoded
+            if self._teller is None:
+                out.append(self._encoder.encode(event))
+            else:
+                out += map(self._encoder.encode, self._teller.event(event))
+        return b"".join(out)
 
     def drain(self) -> bytes:
         return self._encode(self._decoder.finish())
@@ -343,10 +178,13 @@ class Document(Translation):
         body: Mapping[str, Any],
         envelope: Envelope,
         *,
-        rename: Renamer | None = None,
+        teller: Teller | None = None,
+        kinds: Mapping[str, canonical.ToolKind] = _NO_KINDS,
     ) -> None:
-        reply = _CODECS[upstream].decode_reply(body)
-        super().__init__(upstream, client, envelope, rename=rename)
+        reply = decode_reply(upstream, body, kinds)
+        super().__init__(upstream, client, envelope)
+        if teller is not None:
+            reply = teller.reply(reply)
         self.frames = self._encode(list(_told(reply)))
 
     @property
@@ -364,20 +202,22 @@ def _told(reply: canonical.CanonicalReply) -> Iterator[canonical.CanonicalEvent]
         calls = 0
         for number, part in enumerate(choice.parts):
             if isinstance(part, canonical.ToolCall):
-                yield from _call_told(part, calls, choice.index)
+                yield from _call_told(part, calls, choice.index, part.origin or reply.source)
                 calls += 1
             else:
-                yield from _part_told(part, number, choice.index)
-        yield canonical.Finish(choice.finish_reason, choice.index, choice.native_finish_reason)
+                yield from _part_told(part, number, choice.index, reply.source)
+        native, stop = choice.native_finish_reason, choice.stop_sequence
+        yield canonical.Finish(choice.finish_reason, choice.index, native, stop)
     if reply.usage is not None:
         yield canonical.UsageEvent(reply.usage)
 
 
 def _part_told(
-    part: canonical.Part, number: int, choice: int
+    part: canonical.Part, number: int, choice: int, source: str
 ) -> Iterator[canonical.CanonicalEvent]:
     if isinstance(part, canonical.Text):
-        yield canonical.TextDelta(part.text, choice, part.logprobs or ())
+        origin = part.origin or source
+        yield canonical.TextDelta(part.text, choice, part.logprobs or (), part.signature, origin)
         for annotation in part.annotations:
             yield canonical.AnnotationDelta(annotation, choice)
         yield canonical.PartEnd(choice)
@@ -389,6 +229,11 @@ def _part_told(
             yield canonical.ReasoningDelta(summary, choice, "summary", number, place)
         if part.text:
             yield canonical.ReasoningDelta(part.text, choice, "text", number)
+        if part.signature is not None or part.encrypted is not None:
+            origin = part.origin or source
+            yield canonical.ReasoningDelta(
+                "", choice, "text", number, 0, part.signature, part.encrypted, origin
+            )
     elif isinstance(part, canonical.Opaque):
         yield canonical.OpaqueItem(part.dialect, part.kind, part.value, choice)
     elif isinstance(part, canonical.Audio):
@@ -396,8 +241,10 @@ def _part_told(
 
 
 def _call_told(
-    call: canonical.ToolCall, index: int, choice: int
+    call: canonical.ToolCall, index: int, choice: int, origin: str
 ) -> Iterator[canonical.CanonicalEvent]:
-    yield canonical.ToolCallStart(index, call.id, call.name, call.kind, choice)
+    yield canonical.ToolCallStart(
+        index, call.id, call.name, call.kind, choice, call.signature, origin
+    )
     yield canonical.ToolCallDelta(index, call.arguments, choice)
     yield canonical.ToolCallEnd(index, choice)

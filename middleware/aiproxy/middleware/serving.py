@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from aiproxy.middleware.decision import Attempt, Decision
-from aiproxy.middleware.dialects.canonical import Envelope, Usage
+from aiproxy.middleware.dialects.canonical import CanonicalRequest, Envelope, Usage
 from aiproxy.middleware.disclosure import response_headers
 from aiproxy.middleware.effects import Answer, Effect, Headers, Outcome
 from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.ingress import identity
 from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.outcome import MODEL_NOT_FOUND, Fault
 from aiproxy.middleware.predict import NativeRequest
@@ -43,6 +44,13 @@ HOP_BY_HOP: Final = frozenset(
 )
 #: Response headers that are ours to set, whoever answered.
 _OURS: Final = frozenset({"content-type", "x-request-id", "cache-control", "date", "server"})
+#: What the id of an answer begins with, by the endpoint it was asked at.
+_ID_PREFIXES: Final = {
+    "chat": "chatcmpl-",
+    "completions": "cmpl-",
+    "anthropic": "msg_",
+    "gemini": "",
+}
 #: How long a provider that lacks a model is not asked for it again.
 _MODEL_LACKING_S: Final = 60.0
 #: Less than this is no time to call anybody.
@@ -52,12 +60,19 @@ _LEAST_S: Final = 0.001
 @dataclass(slots=True)
 class Asked:
     """The body of a request: its ``endpoint`` kind, parsed and as received. ``native`` is set for
-    a predict request, whose ``body`` and ``raw`` are the chat or embeddings request it became."""
+    a predict request, whose ``body`` and ``raw`` are the chat or embeddings request it became.
+
+    ``original`` is set for a client of another API than OpenAI's: the parsed body in its own
+    dialect, with the model and stream its path says. ``body`` is then a view of it in the terms of
+    Chat Completions, for everything that judges a request; what is sent is made of ``original``,
+    or of ``decoded``, its canonical form."""
 
     endpoint: str
     body: dict[str, Any]
     raw: bytes
     native: NativeRequest | None = None
+    original: Mapping[str, Any] | None = None
+    decoded: CanonicalRequest | None = None
 
 
 @dataclass(slots=True)
@@ -116,7 +131,7 @@ class Serving:
             model,
             runtime.now(),
             runtime.jitter,
-            _MODEL_LACKING_S if fault.code == MODEL_NOT_FOUND else fault.retry_after_s,
+            _MODEL_LACKING_S if fault.code == MODEL_NOT_FOUND else fault.pause_s,
             whole_provider=fault.whole_provider and model.track is not model.provider.track,
         )
 
@@ -147,7 +162,7 @@ class Serving:
 
     def envelope(self, model: Model) -> Envelope:
         """The identity of an answer that is written anew."""
-        prefix = "chatcmpl-" if self.intent.endpoint == "chat" else "resp_"
+        prefix = _ID_PREFIXES.get(self.intent.endpoint, "resp_")
         body = self.asked.body
         options = body.get("stream_options")
         return Envelope(
@@ -165,10 +180,12 @@ class Serving:
         The wrapped application is the service the client called, so its headers (cookies too)
         stand; another provider's pass by ``relay_headers`` alone.
         """
-        found = [*base, ("x-request-id", self.decision.id)]
+        named = identity(self.intent.endpoint, self.decision.id)
+        found = [*base, *named]
         provider = model.provider
         if provider.transport == "app":
-            found += [row for row in answer.headers if _may_pass(row[0])]
+            told = {name for name, _ in named}
+            found += [r for r in answer.headers if _may_pass(r[0]) and r[0] not in told]
         elif provider.relay_headers:
             allowed = provider.relay_headers
             found += [row for row in answer.headers if row[0] in allowed and _may_pass(row[0])]

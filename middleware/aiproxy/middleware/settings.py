@@ -17,9 +17,15 @@ ENDPOINTS: Final[Mapping[str, str]] = MappingProxyType(
         "/v1/responses": "responses",
         "/v1/completions": "completions",
         "/v1/embeddings": "embeddings",
+        "/v1/messages": "anthropic",
+        "/v1/messages/count_tokens": "anthropic",
         "/aiproxy/predict": "predict",
     }
 )
+#: Served too: the folder whose paths name the model and what to do with it (Google's form), and
+#: where Google's client looks for it from its version 3 on.
+MODEL_FOLDER: Final = "/v1beta/models"
+NEWER_FOLDER: Final = "/v1/models"
 
 
 def canonical_strategy(name: str) -> str:
@@ -85,6 +91,7 @@ class Settings:
     timeout_s: float
     max_cost: int | None
     strict_translation: bool
+    repair_attempts: int
     auto_without_headers: bool
     lenient: bool
     keepalive_s: float | None
@@ -97,6 +104,7 @@ class Settings:
     response_field_bytes: int
     response_total_bytes: int
     endpoints: Mapping[str, str]
+    model_folders: tuple[str, ...]
     disabled_paths: frozenset[str]
     classes: Mapping[str, SecurityClass]
     keys: tuple[ApiKey, ...] | None
@@ -108,7 +116,7 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
     routing = values["routing"]
     limits = values["server"]["header_limits"]
     balancing = routing["load_balancing"]
-    served, disabled = _endpoints(values["server"]["endpoints"])
+    served, folders, disabled = _endpoints(values["server"]["endpoints"])
     cap = routing["max_cost"]
     weights = routing["weights"]
     return Settings(
@@ -119,6 +127,7 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
         timeout_s=routing["timeout"],
         max_cost=None if cap is None else picodollars(cap),
         strict_translation=routing["strict_translation"],
+        repair_attempts=routing["repair_attempts"],
         auto_without_headers=routing["auto_without_headers"] == "select",
         lenient=routing["header_validation"] == "lenient",
         keepalive_s=routing["stream_keepalive"],
@@ -131,6 +140,7 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
         response_field_bytes=limits["response_field"],
         response_total_bytes=limits["response_total"],
         endpoints=served,
+        model_folders=folders,
         disabled_paths=disabled,
         classes={
             name: SecurityClass(
@@ -159,29 +169,62 @@ def _failover(row: Mapping[str, Any]) -> Failover:
 
 def _endpoints(
     rows: list[Mapping[str, Any]] | None,
-) -> tuple[Mapping[str, str], frozenset[str]]:
-    """A given list is exhaustive; what it leaves out or switches off is answered with 404."""
+) -> tuple[Mapping[str, str], tuple[str, ...], frozenset[str]]:
+    """The served paths by kind, the model folders (ending in a slash), and what is switched off.
+
+    A given list is exhaustive; what it leaves out or switches off is answered with 404.
+    """
     if rows is None:
-        return ENDPOINTS, frozenset()
+        return ENDPOINTS, _folders(MODEL_FOLDER), frozenset()
     on = {row["path"] for row in rows if row["enabled"]}
     # The draft's own endpoint is missing from the Standard's sample list; it is on unless named.
     named = {row["path"] for row in rows}
     if "/v1/responses" not in named and "/v1/chat/completions" in on:
         on.add("/v1/responses")
     served: dict[str, str] = {}
+    folders: list[str] = []
     for row in rows:
         path = row["path"]
-        if path in on:
-            kind = ENDPOINTS.get(path)
-            if kind is None and row["protocol"] == "native":
-                kind = "predict"
-            if kind is None:
-                kind = next((k for p, k in ENDPOINTS.items() if path.endswith(p[3:])), None)
-            if kind is not None:
-                served[path] = kind
+        if path not in on:
+            continue
+        kind = _kind(path, row["protocol"])
+        if kind == "gemini":
+            folders += _folders(path.rstrip("/"))
+        elif kind is not None:
+            served[path] = kind
+        if kind == "anthropic" and not path.endswith(_COUNTING) and path + _COUNTING not in named:
+            served[path + _COUNTING] = kind
     if "/v1/responses" in on:
         served["/v1/responses"] = "responses"
-    return served, frozenset(path for path in ENDPOINTS if path not in served)
+    known = {*ENDPOINTS, MODEL_FOLDER}
+    off = known - served.keys() - {folder[:-1] for folder in folders}
+    return served, tuple(folders), frozenset(off)
+
+
+#: What counts the tokens of a request instead of answering it, below the path that answers.
+_COUNTING: Final = "/count_tokens"
+#: Protocols of one kind of path only.
+_PROTOCOLS: Final[Mapping[str, str]] = {
+    "native": "predict",
+    "anthropic": "anthropic",
+    "google": "gemini",
+}
+
+
+def _folders(path: str) -> tuple[str, ...]:
+    """A folder and, beside the older one, the newer one."""
+    if not path.endswith(MODEL_FOLDER):
+        return (path + "/",)
+    return (path + "/", path.removesuffix(MODEL_FOLDER) + NEWER_FOLDER + "/")
+
+
+def _kind(path: str, protocol: str) -> str | None:
+    kind = ENDPOINTS.get(path) or _PROTOCOLS.get(protocol)
+    if kind is not None:
+        return kind
+    if path.rstrip("/").endswith(MODEL_FOLDER):
+        return "gemini"
+    return next((k for p, k in ENDPOINTS.items() if path.endswith(p[3:])), None)
 
 
 def _keys(auth: Mapping[str, Any]) -> tuple[ApiKey, ...] | None:

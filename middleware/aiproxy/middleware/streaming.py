@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from logging import getLogger
 from typing import Any, Final
 
-from aiproxy.middleware import outcome
+from aiproxy.middleware import outcome, refusals
+from aiproxy.middleware.auto.answer_check import FAILED
+from aiproxy.middleware.auto.telling import Renamer, Teller
 from aiproxy.middleware.decision import Attempt
 from aiproxy.middleware.dialects.canonical import MalformedReply, StreamCut
 from aiproxy.middleware.dialects.observe import reply_usage
@@ -17,9 +19,11 @@ from aiproxy.middleware.dialects.sse import SSETooLarge
 from aiproxy.middleware.disclosure import metadata
 from aiproxy.middleware.effects import Answer, Close, Failure, Read, Send, Start
 from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.members import too_deep
 from aiproxy.middleware.outcome import Fault, Rejection
+from aiproxy.middleware.passing import PassThrough
 from aiproxy.middleware.prepare import Outgoing
-from aiproxy.middleware.relay import Document, PassThrough, Relay, Renamer, Translation
+from aiproxy.middleware.relay import Document, Relay, Translation
 from aiproxy.middleware.serving import Serving, Steps
 
 log = getLogger("aiproxy")
@@ -30,6 +34,8 @@ _STREAM_HEADERS: Final = (
     ("x-accel-buffering", "no"),
 )
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
+#: Google's own client knows no comments and fails at one; a blank line it skips.
+_BLANK: Final = b"\n\n"
 #: Lifecycle frames held before the commit point; an upstream that sends more is taken at its word.
 _MOST_HELD_BYTES: Final = 256 * 1024
 #: How long to wait for the end of a stream that already said it is done, to keep its connection.
@@ -42,26 +48,49 @@ def relay_stream(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answ
     Raises:
         Rejection: it failed before the commit point.
     """
-    running = _Streaming(serving, attempt, answer, _relay(serving, attempt, out))
+    teller = _teller(out) if out.translated else None
+    relay = _relay(serving, attempt, out, teller)
+    running = _Streaming(serving, attempt, answer, relay, teller)
     stream = answer.stream
     assert stream is not None
     try:
-        yield from running.relay_all(stream)
+        yield from _guarded(serving, running, running.relay_all(stream))
+    except Exception:
+        yield Close(stream)
+        raise
+    yield Close(stream)
+
+
+def _guarded(serving: Serving, running: "_Streaming", steps: Steps) -> Steps:
+    """Take the steps of a stream; a failure after the commit point is told inside it.
+
+    Raises:
+        Rejection: it failed before the commit point.
+    """
+    try:
+        yield from steps
     except Rejection as rejection:
         if not serving.committed:
-            yield Close(stream)
+            running.spent()
             raise
         yield Send(running.broken(rejection.fault))
     except GeneratorExit:
         running.abandoned()  # the driver is leaving: it closes what is open itself
         raise
-    except Exception:
+    except Exception as found:
+        told = _untellable(found)
         if not serving.committed:
-            yield Close(stream)
+            if told:
+                raise Rejection(Fault("invalid_response", "other", 200)) from None
             raise
-        log.exception("request %s failed inside its stream", serving.decision.id)
-        yield Send(running.broken(Fault("invalid_response", "other", 200, counts=False)))
-    yield Close(stream)
+        if not told:
+            log.exception("request %s failed inside its stream", serving.decision.id)
+        yield Send(running.broken(Fault("invalid_response", "other", 200, counts=told)))
+
+
+def _untellable(fault: Exception) -> bool:
+    """Whether the provider's answer is what cannot be told, rather than a bug of ours."""
+    return isinstance(fault, MalformedReply | StreamCut) or too_deep(fault)
 
 
 def tell_document(
@@ -77,23 +106,38 @@ def tell_document(
         Rejection: its dialect cannot be told as a stream.
     """
     intent = serving.intent
-    rename = Renamer(out.renames) if out.renames else None
     try:
         relay = Document(
-            out.dialect, intent.endpoint, body, serving.envelope(attempt.model), rename=rename
+            out.dialect,
+            intent.endpoint,
+            body,
+            serving.envelope(attempt.model),
+            teller=_teller(out),
+            kinds=out.kinds,
         )
-    except (MalformedReply, KeyError):
+    except Exception as found:
+        if not (isinstance(found, KeyError) or _untellable(found)):
+            raise
         raise Rejection(Fault("invalid_response", "other", answer.status)) from None
     running = _Streaming(serving, attempt, answer, relay)
     running.hold(relay.frames)
-    yield from running.complete(reply_usage(out.dialect, body), len(answer.body))
+    steps = running.complete(reply_usage(out.dialect, body), len(answer.body))
+    yield from _guarded(serving, running, steps)
 
 
-def _relay(serving: Serving, attempt: Attempt, out: Outgoing) -> Relay:
-    rename = Renamer(out.renames) if out.renames else None
+def _teller(out: Outgoing) -> Teller | None:
+    if out.renames or out.check is not None or out.kinds:
+        return Teller(out.renames, out.check, out.kinds)
+    return None
+
+
+def _relay(serving: Serving, attempt: Attempt, out: Outgoing, teller: Teller | None) -> Relay:
     if out.translated:
         envelope = serving.envelope(attempt.model)
-        return Translation(out.dialect, serving.intent.endpoint, envelope, rename=rename)
+        return Translation(
+            out.dialect, serving.intent.endpoint, envelope, teller=teller, kinds=out.kinds
+        )
+    rename = Renamer(out.renames, out.dialect) if out.renames else None
     return PassThrough(out.dialect, serving.public_model(attempt.model), rename=rename)
 
 
@@ -113,13 +157,22 @@ class _Streaming:
         "_keepalive",
         "_relay",
         "_serving",
+        "_teller",
     )
 
-    def __init__(self, serving: Serving, attempt: Attempt, answer: Answer, relay: Relay) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        attempt: Attempt,
+        answer: Answer,
+        relay: Relay,
+        teller: Teller | None = None,
+    ) -> None:
         self._serving = serving
         self._attempt = attempt
         self._answer = answer
         self._relay = relay
+        self._teller = teller
         limits = attempt.model.provider.limits
         now = serving.now()
         started = serving.decision.started + attempt.started_ms / 1000
@@ -157,9 +210,9 @@ class _Streaming:
             assert isinstance(data, bytes)
             chunk = self._feed(data)
             if relay.error is not None:
-                if chunk and serving.committed:
-                    yield Send(chunk)
-                raise Rejection(outcome.of_error_object(relay.error))
+                self.hold(chunk)
+                words = self._attempt.model.provider.error_words
+                raise Rejection(outcome.of_error_object(relay.error, words=words))
             if self._first_token_ms is None:
                 self.hold(chunk)
                 if relay.content_seen or self._held_bytes > _MOST_HELD_BYTES:
@@ -185,6 +238,8 @@ class _Streaming:
             tail = relay.drain()
         except StreamCut:
             raise Rejection(self._interrupted()) from None
+        if self._teller is not None:
+            self._teller.hold()
         serving.settle(attempt, relay.usage or usage, output_bytes)
         serving.decision.losses += relay.losses
         serving.decision.skipped_events = relay.skipped
@@ -199,21 +254,32 @@ class _Streaming:
         yield Send(end)
         serving.delivered = True
 
+    def spent(self) -> None:
+        """Put what a stream that is given up has reported on its attempt (AIP-FAIL-010)."""
+        usage, attempt = self._relay.usage, self._attempt
+        if usage is not None and attempt.usage is None:
+            price = attempt.model.price
+            attempt.usage, attempt.cost = usage, None if price is None else price.cost(usage)
+
     def broken(self, fault: Fault) -> bytes:
-        """Note that a stream broke after the commit point; return the frames that say so."""
+        """Note that a stream broke after the commit point; return what is held and the frames that
+        say so."""
         serving = self._serving
         decision = serving.decision
         serving.failed(self._attempt, fault)
         serving.settle(self._attempt, self._relay.usage, self._relay.output_bytes)
-        error = ProxyError(
-            "stream_interrupted",
-            "The provider's stream broke off before the answer was complete; "
-            f"what was sent stands, the rest is missing ({decision.id}).",
-        )
+        if fault.code == FAILED:
+            error = refusals.misshapen()
+        else:
+            error = ProxyError(
+                "stream_interrupted",
+                "The provider's stream broke off before the answer was complete; "
+                f"what was sent stands, the rest is missing ({decision.id}).",
+            )
         decision.outcome = "failed"
         decision.error = {"status": error.status, "code": error.code, "param": None}
         inner: dict[str, Any] = error.body()["error"]
-        return self._relay.fail(inner)
+        return b"".join(self._held) + self._relay.fail(inner)
 
     def abandoned(self) -> None:
         """The client left."""
@@ -240,7 +306,7 @@ class _Streaming:
         """A sign of life. The first one commits: the client has the head from then on."""
         if not self._serving.committed:
             yield from self._start()
-        yield Send(_KEEP_ALIVE)
+        yield Send(_BLANK if self._serving.intent.endpoint == "gemini" else _KEEP_ALIVE)
 
     def _commit(self) -> Steps:
         """The first content-bearing event: from here on the client knows who answers."""

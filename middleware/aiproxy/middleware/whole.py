@@ -1,34 +1,44 @@
 """Whole replies: a provider's document checked, translated where it must be, and told."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from aiproxy.middleware import outcome, predict
+from aiproxy.middleware.auto import answer_check
+from aiproxy.middleware.auto.telling import Renamer, Teller
 from aiproxy.middleware.decision import Attempt
 from aiproxy.middleware.dialects.canonical import Loss, MalformedReply
+from aiproxy.middleware.dialects.codecs import codec, decode_reply
 from aiproxy.middleware.dialects.observe import check_reply, reply_usage
 from aiproxy.middleware.disclosure import metadata
 from aiproxy.middleware.effects import Answer, Reply
-from aiproxy.middleware.members import append, patch
+from aiproxy.middleware.members import append, patch, too_deep
 from aiproxy.middleware.outcome import Fault, Rejection
-from aiproxy.middleware.prepare import Outgoing, decoders, encoders
-from aiproxy.middleware.relay import Renamer
+from aiproxy.middleware.prepare import Outgoing
 from aiproxy.middleware.serving import JSON, Serving
+
+#: Where a reply names its model, where that is not ``model``.
+_MODEL_MEMBER: Final[Mapping[str, str]] = {"gemini": "modelVersion"}
 
 
 def read(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answer) -> dict[str, Any]:
     """The document of an answer that holds one.
 
     Raises:
-        Rejection: an error status, a 200 with an error inside, or no answer at all. Tokens that it
+        Rejection: an error status, a 200 with an error inside, no answer at all, or one that does
+            not have the shape the provider was asked for in words. Tokens that it
             reports all the same are on the attempt by then (AIP-FAIL-010).
     """
+    provider = attempt.model.provider
     fault = outcome.of_answer(
         answer,
         serving.gateway.runtime.wall(),
-        from_app=attempt.model.provider.transport == "app",
+        from_app=provider.transport == "app",
+        dialect=out.dialect,
+        words=provider.error_words,
+        limits=provider.limit_headers,
     )
     if fault is not None:
         if b'"usage"' in answer.body:
@@ -40,12 +50,25 @@ def read(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answer) -> d
         raise Rejection(Fault("invalid_response", "other", answer.status)) from None
     if check_reply(out.dialect, body) is None:
         assert isinstance(body, dict)
+        if out.check is not None:
+            _fitting(attempt, out, answer, body)
         return body
     _spent(attempt, out, answer.body)
-    error = body.get("error") if isinstance(body, Mapping) else None
-    if error:
-        raise Rejection(outcome.of_error_object(error))
-    raise Rejection(Fault("invalid_response", "other", answer.status))
+    raise Rejection(outcome.of_body(body, dialect=out.dialect, words=provider.error_words))
+
+
+def _fitting(attempt: Attempt, out: Outgoing, answer: Answer, body: dict[str, Any]) -> None:
+    """Return when the answer has the shape that the provider was asked for in words.
+
+    Raises:
+        Misfit: it has not.
+    """
+    assert out.check is not None
+    try:
+        answer_check.hold(out.check, out.dialect, body)
+    except Rejection:
+        _spent(attempt, out, answer.body)
+        raise
 
 
 def _spent(attempt: Attempt, out: Outgoing, raw: bytes) -> None:
@@ -92,17 +115,32 @@ def _encoded(
     public = serving.public_model(model)
     if out.translated:
         try:
-            canonical = decoders(out.dialect).decode_reply(body)
-        except MalformedReply:
+            canonical = decode_reply(out.dialect, body, out.kinds)
+        except (MalformedReply, RecursionError):
             raise Rejection(Fault("invalid_response", "other", answer.status)) from None
+        if out.renames or out.check is not None or out.kinds:
+            canonical = Teller(out.renames, out.check, out.kinds).reply(canonical)
         losses: list[Loss] = []
-        document = encoders(serving.intent.endpoint).encode_reply(
-            canonical, serving.envelope(model), losses
-        )
+        try:
+            document = codec(serving.intent.endpoint).encode_reply(
+                canonical, serving.envelope(model), losses
+            )
+            told = orjson.dumps(document)
+        except (
+            MalformedReply,
+            TypeError,
+            RecursionError,
+        ):  # such as arguments that are no object; nested too deep
+            raise Rejection(Fault("invalid_response", "other", answer.status)) from None
         serving.decision.losses += losses
-        encoded = orjson.dumps(document)
-    elif body.get("model") != public:
-        encoded = patch(answer.body, {"model": public})
-    else:
-        encoded = answer.body
-    return Renamer(out.renames)(encoded) if out.renames else encoded
+        return told
+    encoded = answer.body
+    named = _MODEL_MEMBER.get(out.dialect, "model")
+    try:
+        if body.get(named) != public:
+            encoded = patch(encoded, {named: public})
+        return Renamer(out.renames, out.dialect)(encoded) if out.renames else encoded
+    except (TypeError, RecursionError) as fault:
+        if not too_deep(fault):
+            raise
+        raise Rejection(Fault("invalid_response", "other", answer.status)) from None

@@ -26,7 +26,8 @@ from aiproxy.middleware.effects import Headers as HeaderPairs
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.front import Front, links
-from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.gateway import Gateway
+from aiproxy.middleware.ingress import Route
 from aiproxy.middleware.preferences import REQUEST_FIELDS
 from aiproxy.middleware.providers.app_wsgi import WsgiAppTransport
 from aiproxy.middleware.providers.sync import SyncTransports
@@ -50,6 +51,7 @@ class AIProxyWSGIMiddleware:
         self._front = Front(self.gateway)
         self._everything = self._front.everything
         self._paths = self._front.paths
+        self._folders = self._front.folders
         self._transports = SyncTransports(links(self.gateway))
         atexit.register(self.close)
 
@@ -58,8 +60,14 @@ class AIProxyWSGIMiddleware:
         method = environ["REQUEST_METHOD"]
         if self._everything:
             return self._route(environ, start_response, method, path)
-        if path in self._paths and method == "POST" and not _NAMES.isdisjoint(environ):
-            return self._serve(environ, start_response, path)
+        if (
+            method == "POST"
+            and (path in self._paths or path.startswith(self._folders))
+            and not _NAMES.isdisjoint(environ)
+        ):
+            route = self._front.route(_text(path))
+            if route is not None:
+                return self._serve(environ, start_response, route)
         return self.app(environ, start_response)
 
     def close(self) -> None:
@@ -69,22 +77,28 @@ class AIProxyWSGIMiddleware:
     def _route(
         self, environ: Environ, start_response: StartResponse, method: str, path: str
     ) -> Iterable[bytes]:
-        if method == "POST" and path in self._paths:
-            return self._serve(environ, start_response, path)
-        reply = self._front.answer(method, path, _headers(environ))
+        path = _text(path)
+        if method == "POST":
+            route = self._front.route(path)
+            if route is not None:
+                return self._serve(environ, start_response, route)
+        reply = self._front.answer(method, path, _headers(environ), _query(environ))
         if reply is None:
             return self.app(environ, start_response)
         return _reply(reply, start_response, head_only=method == "HEAD")
 
-    def _serve(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
+    def _serve(
+        self, environ: Environ, start_response: StartResponse, route: Route
+    ) -> Iterable[bytes]:
         headers = _headers(environ)
         front = self._front
         try:
             front.check_head(headers)
             body = _read_body(environ, front)
         except ProxyError as error:
-            return _reply(front.refusal(error, headers), start_response)
-        exchange = Exchange(self.gateway, Inbound(path, self._paths[path], headers, body))
+            return _reply(front.refusal(error, headers, route.endpoint), start_response)
+        inbound = front.inbound(route, headers, _query(environ), body)
+        exchange = Exchange(self.gateway, inbound)
         drive = _Drive(exchange.run(), self._transports, WsgiAppTransport(self.app, environ))
         first = drive.until_output()
         if isinstance(first, Reply):
@@ -161,6 +175,18 @@ class _Drive:
         self._flow.close()
         if self._stream is not None:
             self._transports.close_stream(self._stream)
+
+
+def _text(path: str) -> str:
+    """A path as the ASGI mount has it: WSGI gives its UTF-8 bytes as Latin-1 characters."""
+    if path.isascii():
+        return path
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _query(environ: Environ) -> str:
+    query: str = environ.get("QUERY_STRING", "")
+    return query
 
 
 def _headers(environ: Environ) -> HeaderPairs:

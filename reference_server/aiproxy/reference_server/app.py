@@ -17,6 +17,7 @@ from aiproxy.middleware.admission import request_id
 from aiproxy.middleware.asgi import App, Receive, Scope, Sender
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.gateway import Runtime
+from aiproxy.middleware.settings import MODEL_FOLDER
 from aiproxy.reference_server.configuration import load_local_models, read_config
 from aiproxy.reference_server.falcon_errors import handle_errors
 from aiproxy.reference_server.onnx.local_models import LocalModels
@@ -102,6 +103,10 @@ def falcon_app(gateway: Gateway, local: LocalModels) -> "falcon.asgi.App[Any, An
     app.add_route("/v1/embeddings", openai.Embeddings(local))
     app.add_route("/v1/responses", openai.NotLocal())
     app.add_route("/aiproxy/predict", openai.NotLocal())
+    app.add_route("/v1/messages", openai.NotLocal())
+    app.add_route("/v1/messages/count_tokens", openai.NotLocal())
+    app.add_route(MODEL_FOLDER, openai.NotLocalModels())
+    app.add_route(MODEL_FOLDER + "/{name:path}", openai.NotLocalModel())
     app.add_route("/v1/models", openai.Models(local))
     app.add_route("/v1/models/{name:path}", openai.Model(local))
     app.add_route("/healthz", health.Live())

@@ -9,7 +9,8 @@ import orjson
 
 from aiproxy.middleware import Gateway
 from aiproxy.middleware.exchange import Exchange
-from aiproxy.middleware.gateway import Inbound
+from aiproxy.middleware.front import Front
+from aiproxy.middleware.ingress import Routes
 from aiproxy.reference_server.configuration import load_local_models, read_config
 
 
@@ -34,11 +35,12 @@ def explain_request(
     gateway = Gateway(usable, wrapped_app=False, scope="all", allow_unenforced=True)
     gateway.settings = replace(gateway.settings, keys=None)
     where = endpoint or _endpoint_of(raw)
-    kind = gateway.settings.endpoints.get(where)
-    if kind is None:
-        served = ", ".join(gateway.settings.endpoints)
+    front = Front(gateway)
+    route = front.route(where)
+    if route is None or route.counting:
+        served = ", ".join(Routes(gateway.settings).labels(counting=False))
         raise Unusable(f"--endpoint {where}: not served here; expected one of {served}")
-    exchange = Exchange(gateway, Inbound(where, kind, tuple(map(_pair, headers)), raw))
+    exchange = Exchange(gateway, front.inbound(route, tuple(map(_pair, headers)), "", raw))
     return exchange.explain().record()
 
 

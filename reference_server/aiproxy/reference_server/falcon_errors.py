@@ -1,4 +1,4 @@
-"""Whatever goes wrong in the Falcon application, as the OpenAI error object."""
+"""Whatever goes wrong in the Falcon application, as the error object of the path's API."""
 
 from logging import getLogger
 from typing import Any, Final
@@ -8,6 +8,7 @@ import falcon.asgi
 import orjson
 
 from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.ingress import refusal, speaks
 from aiproxy.reference_server.onnx.errors import LocalError
 
 log = getLogger("aiproxy")
@@ -32,9 +33,9 @@ def handle_errors(app: "falcon.asgi.App[Any, Any]") -> None:
 async def _proxy_error(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: ProxyError, params: Any
 ) -> None:
-    resp.status = error.status
+    identity = getattr(req.context, "request_id", "")
+    resp.status, resp.data = refusal(error, speaks(req.path), identity)
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = error.encode()
     for name, value in error.response_headers():
         resp.set_header(name, value)
 

@@ -117,12 +117,24 @@ def _build(shape: Shape, node: Node | None, leaf: _Leaf) -> Any:
     if node is None:
         return _default(shape, leaf)
     inner = node.value
+    if shape.rules.get("x-free"):
+        return _free(shape, node, leaf)
     if isinstance(inner, dict):
         return _object(shape, inner, leaf)
     if isinstance(inner, list):
         if shape.items is None:
             return [item.plain() for item in inner]
         return [_build(shape.items, item, leaf) for item in inner]
+    return leaf(shape, inner, node)
+
+
+def _free(shape: Shape, node: Node, leaf: _Leaf) -> Any:
+    """Everything below ``node``: what stands there is for somebody else to know."""
+    inner = node.value
+    if isinstance(inner, dict):
+        return {key: _free(shape, child, leaf) for key, child in inner.items()}
+    if isinstance(inner, list):
+        return [_free(shape, child, leaf) for child in inner]
     return leaf(shape, inner, node)
 
 

@@ -50,7 +50,6 @@ def unserved_features(values: Mapping[str, Any]) -> list[str]:
             p["load_balancing"] != "round_robin" for p in providers
         ),
         "providers.*.degraded_latency": any(p["degraded_latency"] for p in providers),
-        "providers.*.api_version": any(p["api_version"] for p in providers),
         "providers.*.security.level": any(p["security"]["level"] for p in providers),
         "providers.*.max_concurrency of a remote provider": any(
             p["max_concurrency"] and p["type"] != "local" for p in providers

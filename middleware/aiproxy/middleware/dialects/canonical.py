@@ -8,8 +8,10 @@ Reading order: parts, turns, request, reply, stream events, failures, envelope.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
+
+from aiproxy.middleware.dialects.values import dataclass
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -24,12 +26,15 @@ ToolKind: TypeAlias = Literal["function", "custom", "legacy_function"]
 @dataclass(frozen=True, slots=True)
 class Text:
     """Plain text. ``annotations`` are flat (``{"type": "url_citation", "url": ...}``);
-    ``logprobs`` are per-token objects ``{token, logprob, bytes, top_logprobs}``."""
+    ``logprobs`` are per-token objects ``{token, logprob, bytes, top_logprobs}``.
+    ``signature`` is opaque, see ``Reasoning``."""
 
     text: str
     annotations: tuple[Json, ...] = ()
     logprobs: tuple[Json, ...] | None = None
     extra: Json = field(default_factory=dict)
+    signature: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,16 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A document by ``url``, by ``data`` (as received: base64 or a data URL) or by ``file_id``."""
+    """A document by ``url``, by ``data`` (as received: base64 or a data URL) or by ``file_id``.
+
+    ``media_type`` is known where the dialect says it beside the data."""
 
     url: str | None = None
     data: str | None = None
     file_id: str | None = None
     name: str | None = None
     extra: Json = field(default_factory=dict)
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,8 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Reasoning:
     """What a model thought. ``signature`` and ``encrypted`` are opaque and bound to the provider
-    (and often the account) that made them: they never travel to another one."""
+    (and often the account) that made them: they never travel to another one. ``origin`` is the
+    dialect they are of; ``None`` says that of the request or reply itself."""
 
     text: str = ""
     summary: tuple[str, ...] = ()
@@ -85,18 +94,22 @@ class Reasoning:
     encrypted: str | None = None
     id: str | None = None
     extra: Json = field(default_factory=dict)
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A call the model wants made. ``arguments`` is always a string (JSON for functions, free
-    text for custom tools). An empty ``id`` means the upstream gave none."""
+    text for custom tools). An empty ``id`` means the upstream gave none. ``signature`` is opaque,
+    see ``Reasoning``."""
 
     id: str
     name: str
     arguments: str
     kind: ToolKind = "function"
     extra: Json = field(default_factory=dict)
+    signature: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +265,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer. ``native_finish_reason`` is the upstream's word when it differed."""
+    """One answer. ``native_finish_reason`` is the upstream's word when it differed;
+    ``stop_sequence`` the one that ended it, where the upstream says so."""
 
     parts: tuple[Part, ...]
     finish_reason: FinishReason
     index: int = 0
     native_finish_reason: str | None = None
     extra: Json = field(default_factory=dict)
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +313,13 @@ class StreamStart:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More text."""
+    """More text. ``signature`` (opaque, see ``Reasoning``) may come with an empty text."""
 
     text: str
     choice: int = 0
     logprobs: tuple[Json, ...] = ()
+    signature: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +342,7 @@ class ReasoningDelta:
     part: int = 0
     signature: str | None = None
     encrypted: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +391,8 @@ class ToolCallStart:
     name: str
     kind: ToolKind = "function"
     choice: int = 0
+    signature: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +419,7 @@ class Finish:
     reason: FinishReason
     choice: int = 0
     native: str | None = None
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

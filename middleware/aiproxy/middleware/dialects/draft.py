@@ -21,8 +21,10 @@ from aiproxy.middleware.dialects.canonical import (
     Loss,
     MalformedReply,
     MalformedRequest,
+    Usage,
 )
 from aiproxy.middleware.dialects.losses import members, note
+from aiproxy.middleware.dialects.responses.losses import STOP
 from aiproxy.middleware.dialects.usage import chat_usage, union_usage
 
 DIALECT: Final = "draft"
@@ -56,7 +58,11 @@ def decode_request(body: Mapping[str, Any]) -> CanonicalRequest:
     instructions = mapped.pop("instructions", None)
     reasoning = mapped.pop("reasoning", None)
     tools = mapped.pop("tools", None)
-    choice = mapped.pop("tool_choice", None)
+    choice = mapped.get("tool_choice")
+    if isinstance(choice, Mapping) and isinstance(choice.get(str(choice.get("type"))), Mapping):
+        choice = None  # nested as in chat, which reads it
+    else:
+        mapped.pop("tool_choice", None)
     request = chat.decode_request(mapped)
     auto = set(request.auto)
     if tools == "auto":
@@ -93,6 +99,28 @@ def decode_request(body: Mapping[str, Any]) -> CanonicalRequest:
 # --- reply ---------------------------------------------------------------------------------------
 
 
+def target(model: str, stream: bool) -> str:
+    """Return the path below a provider's base URL."""
+    return "/responses"
+
+
+def encode_error(status: int, error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a refusal; ``error`` has message, type, param and code."""
+    return {"error": dict(error)}
+
+
+def check_reply(body: Mapping[str, Any]) -> str | None:
+    """Return why a 200 body is no answer, in our words; ``None`` when either half is one."""
+    if isinstance(body.get("output"), list):
+        return responses.check_reply(body)
+    return chat.check_reply(body)
+
+
+def read_usage(body: Mapping[str, Any]) -> Usage | None:
+    """Return the usage of a whole reply, in either spelling."""
+    return chat.read_usage(body)
+
+
 def encode_reply(
     reply: CanonicalReply, envelope: Envelope, losses: list[Loss] | None = None
 ) -> dict[str, Any]:
@@ -120,6 +148,8 @@ def reply_losses(reply: CanonicalReply) -> Iterator[Loss]:
             for loss in chat.part_losses(part, reply.source):
                 if not shown_in_output or loss.feature in elsewhere:
                     yield loss
+        if choice.stop_sequence is not None and reply.source != chat.DIALECT:
+            yield STOP
     yield from members(reply.extra, "", "a union object has no such member")
 
 
@@ -142,8 +172,8 @@ def decode_reply(body: Mapping[str, Any]) -> CanonicalReply:
 class StreamEncoder(responses.StreamEncoder):
     """Canonical events in, union frames out."""
 
-    def __init__(self, envelope: Envelope) -> None:
-        super().__init__(envelope)
+    def __init__(self, envelope: Envelope, source: str | None = None) -> None:
+        super().__init__(envelope, source)
         self._mirrored = {
             "id": envelope.id,
             "object": "response.chunk",
@@ -173,7 +203,8 @@ class StreamEncoder(responses.StreamEncoder):
         if self._usage is not None:
             response["usage"] = union_usage(self._usage)
         parts = responses.decode_reply(response).choices[0].parts
-        reply = CanonicalReply((Choice(parts, reason),), DIALECT)
+        choice = Choice(parts, reason)
+        reply = CanonicalReply((choice,), responses.DIALECT)
         response["choices"] = chat.encode_choices(reply, self._envelope)
         return response
 
@@ -211,8 +242,12 @@ __all__ = [
     "DIALECT",
     "StreamDecoder",
     "StreamEncoder",
+    "check_reply",
     "decode_reply",
     "decode_request",
+    "encode_error",
     "encode_reply",
+    "read_usage",
     "reply_losses",
+    "target",
 ]

@@ -33,10 +33,21 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "blocklist": "content_filter",
     "spii": "content_filter",
     "refusal": "content_filter",
+    "language": "content_filter",
+    "image_safety": "content_filter",
+    "image_prohibited_content": "content_filter",
+    "image_recitation": "content_filter",
+    "model_armor": "content_filter",
+    "error_toxic": "content_filter",
 }
 
 #: Words in the place of a finish reason that report a failure instead.
-FAILED: Final = frozenset({"error", "error_limit", "abort", "insufficient_system_resource"})
+FAILED: Final = frozenset(
+    {
+        *("error", "error_limit", "abort", "timeout", "insufficient_system_resource"),
+        *("malformed_function_call", "malformed_response"),
+    }
+)
 
 
 def is_failure(native: object) -> bool:

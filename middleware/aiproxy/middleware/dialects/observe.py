@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from aiproxy.middleware.dialects.canonical import Usage
+from aiproxy.middleware.dialects.codecs import codec
 from aiproxy.middleware.dialects.finish import is_failure
 from aiproxy.middleware.dialects.reading import word
 from aiproxy.middleware.dialects.usage import read_usage
@@ -46,7 +47,7 @@ def observer(dialect: str) -> Observer:
 
     Embeddings do not stream; their observer takes the body as its only frame.
     """
-    made: Observer = _OBSERVERS[dialect]()
+    made: Observer = (_OBSERVERS.get(dialect) or codec(dialect).Observer)()
     return made
 
 
@@ -263,8 +264,11 @@ _OBSERVERS: Final[dict[str, type[Any]]] = {
 
 
 def reply_usage(dialect: str, body: Mapping[str, Any]) -> Usage | None:
-    """Return the usage of a whole reply; the member has the same name in every dialect."""
-    return read_usage(body.get("usage"))
+    """Return the usage of a whole reply, ``None`` when it reports none."""
+    if dialect in _OBSERVERS:
+        return read_usage(body.get("usage"))
+    found: Usage | None = codec(dialect).read_usage(body)
+    return found
 
 
 def check_reply(dialect: str, body: object) -> str | None:
@@ -274,43 +278,25 @@ def check_reply(dialect: str, body: object) -> str | None:
     """
     if not isinstance(body, Mapping):
         return "the body is not a JSON object"
+    if dialect not in ("completions", "embeddings"):
+        fault: str | None = codec(dialect).check_reply(body)
+        return fault
     error = body.get("error")
     if error:
         return "the body holds an error object"
-    if dialect == "responses":
-        return _check_response(body)
     member = "data" if dialect == "embeddings" else "choices"
     entries = body.get(member)
     if not isinstance(entries, list):
         return f"{member} is missing"
     if not entries:
         return f"{member} is empty"
-    inner = {"embeddings": "embedding", "completions": "text"}.get(dialect, "message")
+    inner = "embedding" if dialect == "embeddings" else "text"
     for i, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
             return f"{member}[{i}] is not an object"
         value = entry.get(inner)
         if value is None:
             return f"{member}[{i}].{inner} is missing"
-        if inner == "message" and not isinstance(value, Mapping):
-            return f"{member}[{i}].message is not an object"
         if is_failure(entry.get("finish_reason")):
             return f"{member}[{i}] ended in an error"
-    return None
-
-
-def _check_response(body: Mapping[str, Any]) -> str | None:
-    status = body.get("status")
-    if status in ("failed", "cancelled"):
-        return f"the response is {status}"
-    if status in ("queued", "in_progress"):
-        return None  # a background response: its answer comes later
-    output = body.get("output")
-    if not isinstance(output, list):
-        return "output is missing"
-    if not output and status != "incomplete":
-        return "output is empty"
-    for i, item in enumerate(output):
-        if not isinstance(item, Mapping):
-            return f"output[{i}] is not an object"
     return None

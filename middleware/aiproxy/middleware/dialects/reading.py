@@ -1,11 +1,11 @@
 """Reading members of a JSON object whose types nobody has checked yet."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from aiproxy.middleware.dialects.canonical import Image, Json, MalformedRequest, Usage
+from aiproxy.middleware.dialects.canonical import File, Image, Json, MalformedRequest, Usage
 
 
 def words(text: str) -> frozenset[str]:
@@ -28,25 +28,39 @@ def kind_of(value: object) -> str:
     return "an array"
 
 
-def text(value: object, path: str) -> str:
-    """Return ``value`` as text or raise ``MalformedRequest`` naming ``path``."""
+def text(value: object, path: str, member: str = "") -> str:
+    """Return ``value`` as text or raise ``MalformedRequest`` naming ``path`` and its ``member``.
+
+    A path is only put together when something is at fault there: it comes in two pieces.
+    """
     if isinstance(value, str):
         return value
-    raise MalformedRequest(path, kind_of(value), "a string")
+    raise MalformedRequest(path + member, kind_of(value), "a string")
 
 
-def mapping(value: object, path: str) -> Json:
-    """Return ``value`` as an object or raise ``MalformedRequest`` naming ``path``."""
-    if isinstance(value, Mapping):
+def given(body: Json, name: str, path: str) -> str | None:
+    """Return an optional text member of the object at ``path``.
+
+    Raises:
+        MalformedRequest: it is something else.
+    """
+    value = body.get(name)
+    return None if value is None else text(value, f"{path}.{name}")
+
+
+def mapping(value: object, path: str, member: str = "") -> Json:
+    """Return ``value`` as an object or raise ``MalformedRequest`` naming ``path`` and ``member``."""
+    # What a JSON reader made is a dict; asking an abstract class costs ten times as much.
+    if type(value) is dict or isinstance(value, Mapping):
         return value
-    raise MalformedRequest(path, kind_of(value), "an object")
+    raise MalformedRequest(path + member, kind_of(value), "an object")
 
 
-def array(value: object, path: str) -> list[Any]:
-    """Return ``value`` as a list or raise ``MalformedRequest`` naming ``path``."""
+def array(value: object, path: str, member: str = "") -> list[Any]:
+    """Return ``value`` as a list or raise ``MalformedRequest`` naming ``path`` and ``member``."""
     if isinstance(value, list | tuple):
         return list(value)
-    raise MalformedRequest(path, kind_of(value), "an array")
+    raise MalformedRequest(path + member, kind_of(value), "an array")
 
 
 def number(body: Json, name: str) -> Any:
@@ -83,7 +97,12 @@ def string(body: Json, name: str) -> str | None:
 
 def rest(body: Json, known: Iterable[str]) -> dict[str, Any]:
     """Return the members of ``body`` that are not ``known``; nulls mean absent and go."""
-    names = known if isinstance(known, frozenset | set) else frozenset(known)
+    if isinstance(known, frozenset):
+        if known.issuperset(body):
+            return {}
+        names: Container[str] = known
+    else:
+        names = known if isinstance(known, tuple) else frozenset(known)
     return {k: v for k, v in body.items() if k not in names and v is not None}
 
 
@@ -122,6 +141,20 @@ def image_url(part: Image) -> str | None:
     return part.url
 
 
+def file_data(part: File) -> str | None:
+    """Return the data of a file as a data URL where its type is known: OpenAI's APIs want that."""
+    if part.data is None or part.media_type is None or part.data.startswith("data:"):
+        return part.data
+    return f"data:{part.media_type};base64,{part.data}"
+
+
+def file_name(part: File) -> str | None:
+    """Return the name of a file; data whose dialect has no names gets one, it must have one."""
+    if part.name is not None or part.data is None or part.media_type is None:
+        return part.name
+    return "document.pdf" if part.media_type == "application/pdf" else "document.txt"
+
+
 def word(value: object) -> str:
     """Return ``value`` when it is text, else an empty text; safe as a key of a table."""
     return value if isinstance(value, str) else ""
@@ -134,7 +167,9 @@ def optional(value: object) -> str | None:
 
 def objects(value: object) -> list[Json]:
     """Return the objects of a list; anything else has none."""
-    return [x for x in value if isinstance(x, Mapping)] if isinstance(value, list | tuple) else []
+    if not isinstance(value, list | tuple):
+        return []
+    return [x for x in value if isinstance(x, dict) or isinstance(x, Mapping)]
 
 
 def logprobs(value: object) -> tuple[Json, ...] | None:
@@ -145,5 +180,17 @@ def logprobs(value: object) -> tuple[Json, ...] | None:
 
 
 def merge_usage(seen: Usage | None, new: Usage | None) -> Usage | None:
-    """Return the newer usage; stream usage is cumulative, so the last report is the whole."""
-    return seen if new is None else new
+    """Return what two reports of one stream say together.
+
+    Stream usage is cumulative. Some upstreams report the prompt at the start and the completion at
+    the end, and zeros for the rest: a count never goes back.
+    """
+    if new is None or seen is None:
+        return new or seen
+    return Usage(
+        max(seen.input, new.input),
+        max(seen.output, new.output),
+        max(seen.cached, new.cached),
+        max(seen.cache_write, new.cache_write),
+        max(seen.reasoning, new.reasoning),
+    )

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from aiproxy.middleware.dialects.canonical import Usage
 
+#: More tokens than this is no count.
+_MOST: Final = 1 << 53
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -27,7 +29,12 @@ def read_usage(value: object) -> Usage | None:
     cached = _count(inner, "cached_tokens") if inner else None
     written = _count(inner, "cache_write_tokens", "cache_creation_tokens") if inner else None
     reasoning = _count(outer, "reasoning_tokens") if outer else None
-    cached = cached or _count(value, "prompt_cache_hit_tokens") or 0
+    if prompt is not None and cached is None and "prompt_tokens" in value:
+        # Beside the details: DeepSeek's word, Moonshot's, and that of gateways before Claude.
+        names = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+        cached = _count(value, *names)
+        written = written or _count(value, "cache_creation_input_tokens")
+    cached = cached or 0
     reasoning = reasoning or _count(value, "reasoning_tokens") or 0
     if reasoning and _count(value, "total_tokens") == given + made + reasoning:
         made += reasoning
@@ -70,9 +77,9 @@ def union_usage(usage: Usage) -> dict[str, Any]:
 def _count(value: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
         found = value.get(name)
-        if type(found) is int and found >= 0:
+        if type(found) is int and 0 <= found <= _MOST:
             return found
-        if type(found) is float and found >= 0 and found.is_integer():
+        if type(found) is float and 0 <= found <= _MOST and found.is_integer():
             return int(found)
     return None
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from aiproxy.middleware.dialects.codecs import DIVIDING, lossy, spoken
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Constraints, Intent
 from aiproxy.middleware.preferences import Ignored
-from aiproxy.middleware.registry import Model, Price, Registry
+from aiproxy.middleware.prices import Price
+from aiproxy.middleware.registry import Model, Registry
 from aiproxy.middleware.routing import strategies
 from aiproxy.middleware.routing.refusing import Rejected, refusal, unknown_model
 from aiproxy.middleware.routing.rules import Compiled
@@ -23,15 +25,6 @@ from aiproxy.middleware.settings import Settings
 #: Candidates kept in order beyond the attempts that may be made, for ``alternatives``.
 KEEP: Final = 16
 _MOST_SLATES: Final = 512
-
-#: Dialects that can carry an endpoint's requests, its own first.
-SPOKEN_FOR: Final = {
-    "chat": ("chat", "responses"),
-    "draft": ("chat", "responses"),
-    "responses": ("responses", "chat"),
-    "completions": ("completions",),
-    "embeddings": ("embeddings",),
-}
 
 
 class Ranked(NamedTuple):
@@ -186,6 +179,7 @@ class Planner:
             intent.task,
             intent.task_source,
             intent.needs,
+            intent.features & DIVIDING,
         )
         known = models is None or models[0].name in self._registry.by_name
         slate = self._slates.get(key) if known else None
@@ -341,9 +335,10 @@ def _dearest(models: Sequence[Model]) -> Price | None:
     if len(prices) < len(models) or not prices:
         return None
     return Price(
-        input=max(p.input for p in prices),
-        output=max(p.output for p in prices),
+        input=max(p.top.reading for p in prices),
+        output=max(p.top.writing for p in prices),
         per_item=max(p.per_item for p in prices),
+        per_request=max(p.per_request for p in prices),
     )
 
 
@@ -389,7 +384,10 @@ def _build_slate(intent: Intent, models: tuple[Model, ...]) -> Slate:
             dropped += [Rejected(m, "lacks_capability") for m in kept if m not in seeing]
             kept = seeing
     windows = [m.context_window for m in kept if m.context_window is not None]
-    kept.sort(key=lambda m: (m.provider.priority, m.provider.order, m.order))
+    losing = {
+        m: lossy(intent.endpoint, m.provider.dialects, intent.features) for m in kept
+    }  # losses count against a candidate: it comes after its equals
+    kept.sort(key=lambda m: (losing[m], m.provider.priority, m.provider.order, m.order))
     return Slate(
         models=tuple(kept),
         rejected=tuple(dropped),
@@ -413,7 +411,7 @@ def _static_fault(intent: Intent, model: Model) -> str | None:
         return "not_in_pool"
     if not intent.needs <= model.capabilities:
         return "lacks_capability"
-    if not any(dialect in provider.dialects for dialect in SPOKEN_FOR[intent.endpoint]):
+    if spoken(intent.endpoint, provider.dialects) is None:
         return "cannot_express"
     if limits.quality is not None and intent.binding:
         quality = model.quality_for(intent.task)

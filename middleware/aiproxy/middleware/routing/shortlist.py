@@ -205,6 +205,10 @@ class Shortlist:
             found: list[tuple[int, ...]] = []
             for i in sorted(range(len(models)), key=lambda i: _price_row(models[i])):
                 row = _price_row(models[i])
+                price = models[i].price
+                if price is not None and price.tiers:
+                    self._cheapest.append(i)  # whom it beats depends on the prompt's length
+                    continue
                 if not any(all(map(le, other, row)) for other in found):
                     found.append(row)
                     self._cheapest.append(i)
@@ -234,7 +238,7 @@ def _price_row(model: Model) -> tuple[int, ...]:
     price = model.price
     if price is None:
         return (_UNLIMITED,) * 4
-    return price.input, price.output, price.per_item, _cap(model)
+    return price.reading, price.writing, price.per_item + price.per_request, _cap(model)
 
 
 def _cap(model: Model) -> int:
@@ -250,9 +254,10 @@ def _most_of_cheapest(anchor: Model, model: Model) -> float:
     theirs, ours = anchor.price, model.price
     if ours is None:
         return 0.0
-    if theirs is None or theirs.per_item or ours.input < _EPSILON_COUNTS:
+    if theirs is None or theirs.per_item or theirs.per_request or ours.reading < _EPSILON_COUNTS:
         return 1.0
+    theirs = theirs.top
     longer = max(1.0, _cap(anchor) / _cap(model))
-    prompt = theirs.input / ours.input
-    answer = longer * theirs.output / ours.output if ours.output else float(theirs.output > 0)
+    prompt = theirs.reading / ours.reading
+    answer = longer * theirs.writing / ours.writing if ours.writing else float(theirs.writing > 0)
     return min(1.0, max(prompt, answer) + 1 / _EPSILON_COUNTS)

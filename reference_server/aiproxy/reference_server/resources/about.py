@@ -8,6 +8,7 @@ import falcon.asgi
 
 from aiproxy.middleware import Gateway
 from aiproxy.middleware.errors import ProxyError
+from aiproxy.middleware.ingress import Routes
 from aiproxy.middleware.registry import Model, Provider
 from aiproxy.spec import HEADERS
 
@@ -90,9 +91,9 @@ def capabilities(gateway: Gateway) -> dict[str, Any]:
             words.setdefault(word, []).append(name)
     return {
         "object": "capabilities",
-        "protocols": ["openai", "native"],
+        "protocols": ["openai", "native", "anthropic", "google"],
         "not_supported": ["grpc", "mesh", "ensemble", "conversations"],
-        "endpoints": sorted(gateway.settings.endpoints),
+        "endpoints": Routes(gateway.settings).labels(),
         "capabilities": words,
     }
 

@@ -6,6 +6,7 @@ These routes are reached through the middleware, which sends them what is routed
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import falcon
 import falcon.asgi
 import orjson
 
@@ -84,6 +85,38 @@ class NotLocal:
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         raise ProxyError("not_found", "This endpoint is switched off here.")
+
+
+class NotLocalModels:
+    """A model list only the middleware tells."""
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        raise ProxyError("not_found", "This endpoint is switched off here.")
+
+    on_head = on_get
+
+
+class NotLocalModel:
+    """A model of Google's folder: read by its name, asked by ``NAME:ACTION``. The middleware
+    serves both, so what gets here is the wrong method, an unknown action, or switched off."""
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
+        if ":" in name:
+            raise falcon.HTTPMethodNotAllowed(["POST", "OPTIONS"])
+        raise ProxyError("not_found", "This endpoint is switched off here.")
+
+    on_head = on_get
+
+    async def on_post(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str
+    ) -> None:
+        if ":" not in name:
+            raise falcon.HTTPMethodNotAllowed(["GET", "HEAD", "OPTIONS"])
+        raise ProxyError(
+            "not_found",
+            "Of a model's actions generateContent, streamGenerateContent and countTokens are "
+            "served, unless they are switched off here.",
+        )
 
 
 class Models:

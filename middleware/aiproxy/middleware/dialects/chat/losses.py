@@ -7,16 +7,20 @@ from aiproxy.middleware.dialects.canonical import (
     CanonicalEvent,
     CanonicalReply,
     File,
+    Finish,
     Image,
     Loss,
     Opaque,
     OpaqueItem,
     Part,
-    Reasoning,
     ReasoningDelta,
+    TextDelta,
     ToolCall,
+    ToolCallStart,
 )
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
+
+_STOP = Loss("stop_sequence", "a chat choice does not tell which stop sequence was hit")
 
 
 def reply_losses(reply: CanonicalReply) -> Iterator[Loss]:
@@ -24,6 +28,10 @@ def reply_losses(reply: CanonicalReply) -> Iterator[Loss]:
     for choice in reply.choices:
         for part in choice.parts:
             yield from part_losses(part, reply.source)
+        if reply.source != DIALECT:
+            if choice.stop_sequence is not None:
+                yield _STOP
+            yield from losses.members(choice.extra, "choice.", "a chat choice has no such member")
     if reply.source != DIALECT:
         yield from losses.members(reply.extra, "", "a chat answer has no such member")
 
@@ -34,18 +42,21 @@ def part_losses(part: Part, source: str) -> Iterator[Loss]:
         yield _opaque(part)
     elif isinstance(part, Image | File):
         yield Loss("content_part", f"a chat answer has no {type(part).__name__.lower()} parts")
-    elif isinstance(part, Reasoning):
-        yield from losses.sealed(part)
     elif isinstance(part, ToolCall) and source != DIALECT:
         yield from losses.members(part.extra, "tool_call.", "chat calls have no such member")
 
 
 def event_losses(event: CanonicalEvent) -> Iterator[Loss]:
-    """Yield what chat chunks leave out of ``event``."""
+    """Yield what chat chunks leave out of ``event``, whose opaque data is of no known origin."""
     if isinstance(event, OpaqueItem):
         yield _opaque(event)
+    elif isinstance(event, Finish):
+        if event.stop_sequence is not None:
+            yield _STOP
     elif isinstance(event, ReasoningDelta):
         yield from losses.sealed(event)
+    elif isinstance(event, TextDelta | ToolCallStart):
+        yield from losses.signed(event)
 
 
 def _opaque(part: Opaque | OpaqueItem) -> Loss:

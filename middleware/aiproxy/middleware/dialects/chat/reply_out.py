@@ -8,6 +8,7 @@ from aiproxy.middleware.dialects.canonical import (
     CanonicalReply,
     Choice,
     Envelope,
+    Json,
     Loss,
     Reasoning,
     Refusal,
@@ -17,8 +18,10 @@ from aiproxy.middleware.dialects.canonical import (
 from aiproxy.middleware.dialects.chat.annotations import nested_annotation
 from aiproxy.middleware.dialects.chat.losses import reply_losses
 from aiproxy.middleware.dialects.chat.messages_out import encode_call
-from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
+from aiproxy.middleware.dialects.chat.thoughts import encode_thought, own_details
+from aiproxy.middleware.dialects.chat.vocabulary import DIALECT, is_native
 from aiproxy.middleware.dialects.losses import note
+from aiproxy.middleware.dialects.seals import seal_call, seal_text, with_google
 from aiproxy.middleware.dialects.usage import chat_usage
 
 
@@ -51,16 +54,21 @@ def encode_reply(
     return body
 
 
+def encode_error(status: int, error: Json) -> dict[str, Any]:
+    """Return the body of a refusal; ``error`` has message, type, param and code."""
+    return {"error": dict(error)}
+
+
 def encode_choices(reply: CanonicalReply, envelope: Envelope) -> list[dict[str, Any]]:
     """Return the ``choices`` of a reply in the chat shape."""
     ordered = sorted(reply.choices, key=lambda choice: choice.index)
-    whole = reply.source == DIALECT
-    return [_encode_choice_reply(c, i, envelope, whole) for i, c in enumerate(ordered)]
+    return [_encode_choice_reply(c, i, envelope, reply.source) for i, c in enumerate(ordered)]
 
 
 def _encode_choice_reply(
-    choice: Choice, index: int, envelope: Envelope, whole: bool
+    choice: Choice, index: int, envelope: Envelope, source: str
 ) -> dict[str, Any]:
+    whole = source == DIALECT
     texts = [part for part in choice.parts if isinstance(part, Text)]
     refusals = [part for part in choice.parts if isinstance(part, Refusal)]
     message: dict[str, Any] = {
@@ -71,6 +79,12 @@ def _encode_choice_reply(
     thought = join_reasoning(part for part in choice.parts if isinstance(part, Reasoning))
     if thought:
         message["reasoning_content"] = thought
+    details = _details(choice, source)
+    if details:
+        message["reasoning_details"] = details
+    for text in texts:
+        if text.signature is not None:
+            message |= with_google(seal_text(text.origin or source, text.signature))
     annotations = [nested_annotation(a) for part in texts for a in part.annotations]
     if annotations:
         message["annotations"] = annotations
@@ -83,20 +97,60 @@ def _encode_choice_reply(
         message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
     elif calls:
         message["tool_calls"] = [
-            encode_call(call, call.id or envelope.call_id(i, index), whole)
+            {
+                **encode_call(call, call.id or envelope.call_id(i, index), whole),
+                **_signature(call, source),
+            }
             for i, call in enumerate(calls)
         ]
     content = [p for part in texts for p in part.logprobs or ()]
     refused = [p for part in refusals for p in part.logprobs or ()]
     carried = any(p.logprobs is not None for p in texts) or bool(refused)
     probabilities = {"content": content or None, "refusal": refused or None} if carried else None
-    return {
+    told = {
         "index": index,
         "message": message,
         "logprobs": probabilities,
         "finish_reason": choice.finish_reason,
-        **choice.extra,
     }
+    if not whole:
+        return told
+    told |= endings(choice.native_finish_reason, choice.stop_sequence)
+    extra = dict(choice.extra)
+    for name, value in extra.pop("message", {}).items():
+        message.setdefault(name, value)
+    return {**told, **extra}
+
+
+def endings(native: str | None, stop: str | None) -> dict[str, Any]:
+    """Return what else a chat server told of how a choice ended: its own word, and the stop sequence
+    that was hit. No other dialect's words are put there: OpenAI has no such members."""
+    told = {"native_finish_reason": native, "stop_sequence": stop}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _details(choice: Choice, source: str) -> list[dict[str, Any]]:
+    """Return the thoughts a client has to bring back as they are."""
+    details: list[dict[str, Any]] = []
+    for part in choice.parts:
+        if not isinstance(part, Reasoning) or (part.signature is None and part.encrypted is None):
+            continue
+        origin = part.origin or source
+        if is_native(origin):
+            details += (dict(detail) for detail in own_details(part))
+        else:
+            details.append(encode_thought(part, origin, len(details)))
+    return details
+
+
+def _signature(call: ToolCall, source: str) -> dict[str, Any]:
+    """Return the member with a call's signature: as it is for this dialect's own, else sealed."""
+    if call.signature is None:
+        return {}
+    origin = call.origin or source
+    if is_native(origin):
+        return with_google(call.signature)
+    return with_google(seal_call(origin, "", call.signature))
 
 
 def join_reasoning(parts: Iterable[Reasoning]) -> str:

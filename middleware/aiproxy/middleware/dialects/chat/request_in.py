@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from aiproxy.middleware.dialects import reading
 from aiproxy.middleware.dialects.canonical import CanonicalRequest, Json, ResponseFormat, Sampling
-from aiproxy.middleware.dialects.chat.messages_in import decode_message
+from aiproxy.middleware.dialects.chat.messages_in import decode_messages
 from aiproxy.middleware.dialects.chat.tools import decode_choice, decode_functions, decode_tools
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
 from aiproxy.middleware.dialects.reading import words
@@ -43,10 +43,7 @@ def decode_request(body: Mapping[str, Any]) -> CanonicalRequest:
         auto.add("response_format")
     return CanonicalRequest(
         model=reading.text(body.get("model"), "model"),
-        turns=tuple(
-            decode_message(reading.mapping(message, f"messages[{i}]"), f"messages[{i}]")
-            for i, message in enumerate(reading.array(body.get("messages"), "messages"))
-        ),
+        turns=decode_messages(body.get("messages")),
         source=DIALECT,
         tools=(*decode_tools(body.get("tools")), *decode_functions(body.get("functions"))),
         tool_choice=decode_choice(body),

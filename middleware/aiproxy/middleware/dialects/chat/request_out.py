@@ -2,14 +2,18 @@
 
 from typing import Any, Final
 
+from aiproxy.middleware.dialects import openai_limits
 from aiproxy.middleware.dialects.canonical import (
     CanonicalRequest,
     Loss,
+    Part,
     ResponseFormat,
     Sampling,
+    ToolResult,
+    Turn,
     Untranslatable,
 )
-from aiproxy.middleware.dialects.chat.messages_out import encode_turn
+from aiproxy.middleware.dialects.chat.messages_out import encode_turn, shown_by_tools
 from aiproxy.middleware.dialects.chat.tools import encode_tools
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT, SHARED, is_native
 from aiproxy.middleware.dialects.reading import words
@@ -22,8 +26,14 @@ _RESPONSES_ONLY: Final = words(
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
     "truncation": ("disabled",),
     "background": (False,),
-    "include": ([], ()),
+    # What is sealed goes to every client, asked for or not.
+    "include": ([], (), ["reasoning.encrypted_content"]),
 }
+
+
+def target(model: str, stream: bool) -> str:
+    """Return the path below a provider's base URL."""
+    return "/chat/completions"
 
 
 def encode_request(request: CanonicalRequest, model: str) -> tuple[dict[str, Any], list[Loss]]:
@@ -37,16 +47,30 @@ def encode_request(request: CanonicalRequest, model: str) -> tuple[dict[str, Any
     messages: list[dict[str, Any]] = []
     if request.instructions is not None:
         messages.append({"role": "system", "content": request.instructions})
+    shown: list[Part] = []
     for turn in request.turns:
+        given = shown_by_tools(turn, request.source)
+        if shown and not any(isinstance(part, ToolResult) for part in turn.parts):
+            # Results stand together behind their calls: what they show follows the last of them.
+            encode_turn(Turn("user", tuple(shown)), request.source, messages, losses)
+            shown = []
         encode_turn(turn, request.source, messages, losses)
+        shown += given
+    if shown:
+        encode_turn(Turn("user", tuple(shown)), request.source, messages, losses)
     body: dict[str, Any] = {"model": model, "messages": messages}
     encode_tools(request, body, losses)
     _encode_format(request.response_format, body, losses)
     _encode_sampling(request.sampling, body)
+    if request.sampling.top_k is not None and not is_native(request.source):
+        # Not a parameter of OpenAI's, which refuses it; servers that know it are told by clients
+        # of this dialect.
+        del body["top_k"]
+        losses.append(Loss("top_k", "chat has no such parameter"))
     for name, value in (
-        ("reasoning_effort", request.reasoning_effort),
+        ("reasoning_effort", openai_limits.effort(request, losses)),
         ("verbosity", request.verbosity),
-        ("user", request.user),
+        ("user", openai_limits.user(request, losses)),
         ("metadata", request.metadata),
         ("service_tier", request.service_tier),
     ):
@@ -57,7 +81,7 @@ def encode_request(request: CanonicalRequest, model: str) -> tuple[dict[str, Any
     if request.stream:
         body["stream"] = True
     options = dict(request.extra.get("stream_options") or {}) if is_native(request.source) else {}
-    if request.include_usage:
+    if request.include_usage and (request.stream or is_native(request.source)):
         options["include_usage"] = True
     if options:
         body["stream_options"] = options

@@ -1,7 +1,7 @@
 """Streams in: ``chat.completion.chunk`` objects to canonical events."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiproxy.middleware.dialects import reading
@@ -17,46 +17,34 @@ from aiproxy.middleware.dialects.canonical import (
     StreamError,
     StreamStart,
     TextDelta,
-    ToolCallDelta,
-    ToolCallEnd,
-    ToolCallStart,
-    ToolKind,
     Usage,
     UsageEvent,
 )
 from aiproxy.middleware.dialects.chat.annotations import flat_annotation
+from aiproxy.middleware.dialects.chat.calls_in import CallsIn
+from aiproxy.middleware.dialects.chat.reply_in import stop_sequence
+from aiproxy.middleware.dialects.chat.thoughts import DetailsIn
+from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
 from aiproxy.middleware.dialects.finish import finish_reason, is_failure
 from aiproxy.middleware.dialects.usage import read_usage
-
-
-@dataclass(slots=True)
-class _Call:
-    index: int
-    id: str
-    key: int | None
-    name: str = ""
-    kind: ToolKind = "function"
-    started: bool = False
-    held: str = ""  # arguments that came before the name
-    seen: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Progress:
     """What is known of one choice of a stream."""
 
+    calls: CallsIn
     native: str | None = None
-    calls: list[_Call] = field(default_factory=list)
-    by_key: dict[int, _Call] = field(default_factory=dict)
-    by_id: dict[str, _Call] = field(default_factory=dict)
+    details: DetailsIn | None = None
+    block: int = 0
+    told: str | None = None  # the upstream's upstream's word for the ending
+    stop: str | None = None
 
 
 class StreamDecoder:
     """``chat.completion.chunk`` objects in, canonical events out.
 
-    Which call a tool delta belongs to is decided by its id first and its index second, because
-    servers send index 0 for every call, -1, or none. Finish reasons are held until ``finish``:
-    a call may follow the stop in a chunk of its own.
+    Finish reasons are held until ``finish``: a call may follow the stop in a chunk of its own.
     """
 
     __slots__ = ("_choices", "_failed", "_started", "_usage")
@@ -107,14 +95,15 @@ class StreamDecoder:
             raise StreamCut()
         events: list[CanonicalEvent] = []
         for number, progress in sorted(self._choices.items()):
-            for call in progress.calls:
-                self._announce(call, number, events)
-            legacy = bool(progress.calls) and progress.calls[0].kind == "legacy_function"
-            reason = finish_reason(progress.native, bool(progress.calls), legacy) or "stop"
+            if progress.details is not None:
+                _hand_over(progress, number, events)
+            calls = progress.calls
+            calls.announce(events)
+            reason = finish_reason(progress.native, bool(calls.calls), calls.legacy) or "stop"
             if reason in ("tool_calls", "function_call"):
-                events += [ToolCallEnd(call.index, number) for call in progress.calls]
-            native = progress.native if progress.native != reason else None
-            events.append(Finish(reason, number, native))
+                events += calls.ended()
+            native = progress.native if progress.native != reason else progress.told
+            events.append(Finish(reason, number, native, progress.stop))
         if self._usage is not None:
             events.append(UsageEvent(self._usage))
         return events
@@ -124,7 +113,7 @@ class StreamDecoder:
         number = number if isinstance(number, int) and number >= 0 else position
         progress = self._choices.get(number)
         if progress is None:
-            progress = self._choices[number] = _Progress()
+            progress = self._choices[number] = _Progress(CallsIn(number))
         delta = choice.get("delta")
         if not isinstance(delta, Mapping):
             delta = choice.get("message")  # a whole message in a stream: some gateways do that
@@ -137,6 +126,8 @@ class StreamDecoder:
                 events.append(StreamError(native, "the upstream ended the answer in an error"))
             elif progress.native is None or finish_reason(progress.native, False) == "stop":
                 progress.native = native
+                progress.told = reading.optional(choice.get("native_finish_reason"))
+                progress.stop = stop_sequence(choice)
 
     def _delta(
         self,
@@ -148,8 +139,13 @@ class StreamDecoder:
     ) -> None:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if isinstance(thought, str) and thought:
-            events.append(ReasoningDelta(thought, number))
+            events.append(ReasoningDelta(thought, number, item=progress.block, origin=DIALECT))
         content = delta.get("content")
+        if "reasoning_details" in delta:
+            progress.details = progress.details or DetailsIn()
+            progress.details.add(delta["reasoning_details"])
+        if progress.details is not None and (content or delta.get("tool_calls")):
+            _hand_over(progress, number, events)
         if isinstance(content, list):
             content = "".join(
                 p["text"] for p in content if isinstance(p, Mapping) and type(p.get("text")) is str
@@ -167,10 +163,10 @@ class StreamDecoder:
         if isinstance(audio, Mapping):
             events.append(
                 AudioDelta(
-                    audio.get("data"),
-                    audio.get("transcript"),
-                    audio.get("id"),
-                    audio.get("expires_at"),
+                    reading.optional(audio.get("data")),
+                    reading.optional(audio.get("transcript")),
+                    reading.optional(audio.get("id")),
+                    expires if isinstance(expires := audio.get("expires_at"), int) else None,
                     number,
                 )
             )
@@ -181,91 +177,21 @@ class StreamDecoder:
         if isinstance(calls, list):
             for call in calls:
                 if isinstance(call, Mapping):
-                    self._tool(call, number, progress, events)
+                    progress.calls.take(call, events)
         legacy = delta.get("function_call")
         if isinstance(legacy, Mapping):
             wrapped = {"index": 0, "function": legacy}
-            self._tool(wrapped, number, progress, events, "legacy_function")
-
-    def _tool(
-        self,
-        delta: Json,
-        number: int,
-        progress: _Progress,
-        events: list[CanonicalEvent],
-        kind: ToolKind = "function",
-    ) -> None:
-        inner = delta.get("function")
-        if delta.get("type") == "custom" or (inner is None and "custom" in delta):
-            kind, inner = "custom", delta.get("custom")
-        inner = inner if isinstance(inner, Mapping) else {}
-        name = inner.get("name")
-        name = name if isinstance(name, str) else ""
-        given = inner.get("arguments") if kind != "custom" else inner.get("input")
-        arguments = reading.arguments_text(given)
-        call = self._which(delta, name, kind, progress)
-        if name and not call.name:
-            call.name = name
-        if call.name:
-            self._announce(call, number, events)
-        if not arguments:
-            return
-        call.seen.append(arguments)
-        if call.started:
-            events.append(ToolCallDelta(call.index, arguments, number))
-        else:
-            call.held += arguments
-
-    @staticmethod
-    def _which(delta: Json, name: str, kind: ToolKind, progress: _Progress) -> _Call:
-        """Return the call a delta belongs to, a new one when it belongs to none."""
-        identity = delta.get("id")
-        identity = identity if isinstance(identity, str) else ""
-        key = delta.get("index")
-        key = key if isinstance(key, int) and not isinstance(key, bool) and key >= 0 else None
-        at_key = progress.by_key.get(key) if key is not None else None
-        if identity:
-            known = progress.by_id.get(identity)
-            if known is not None:
-                return known
-            if at_key is not None and not at_key.id and not at_key.started:
-                at_key.id = identity
-                progress.by_id[identity] = at_key
-                return at_key
-        else:
-            current = at_key
-            if current is None and key is None and progress.calls:
-                current = progress.calls[-1]
-            if current is not None and _continues(current, name):
-                return current
-        call = _Call(len(progress.calls), identity, key, kind=kind)
-        progress.calls.append(call)
-        if key is not None:
-            progress.by_key[key] = call
-        if identity:
-            progress.by_id[identity] = call
-        return call
-
-    @staticmethod
-    def _announce(call: _Call, number: int, events: list[CanonicalEvent]) -> None:
-        if call.started:
-            return
-        call.started = True
-        events.append(ToolCallStart(call.index, call.id, call.name, call.kind, number))
-        if call.held:
-            events.append(ToolCallDelta(call.index, call.held, number))
-            call.held = ""
+            progress.calls.take(wrapped, events, "legacy_function")
 
 
-def _continues(call: _Call, name: str) -> bool:
-    """Tell whether a delta without an id, naming ``name``, goes on with ``call``."""
-    if not name or not call.name:
-        return True
-    if name != call.name:
-        return False
-    # The same name again: a server that repeats it in every chunk, or a second call. It is a
-    # second call once the first one's arguments are whole.
-    return not (call.seen and reading.is_whole_json("".join(call.seen)))
+def _hand_over(progress: _Progress, number: int, events: list[CanonicalEvent]) -> None:
+    """Tell the details so far: they end a block of thoughts."""
+    details = progress.details.take() if progress.details is not None else None
+    if details is not None:
+        events.append(
+            ReasoningDelta("", number, item=progress.block, encrypted=details, origin=DIALECT)
+        )
+        progress.block += 1
 
 
 def stream_error(error: object) -> StreamError:

@@ -27,7 +27,11 @@ from aiproxy.middleware.dialects.canonical import (
 )
 from aiproxy.middleware.dialects.chat.annotations import nested_annotation
 from aiproxy.middleware.dialects.chat.losses import event_losses
+from aiproxy.middleware.dialects.chat.reply_out import endings
+from aiproxy.middleware.dialects.chat.thoughts import Block, encode_thought, own_details
+from aiproxy.middleware.dialects.chat.vocabulary import DIALECT, is_native
 from aiproxy.middleware.dialects.losses import note
+from aiproxy.middleware.dialects.seals import seal_call, seal_text, with_google
 from aiproxy.middleware.dialects.sse import DONE_FRAME
 from aiproxy.middleware.dialects.usage import chat_usage
 
@@ -35,11 +39,16 @@ from aiproxy.middleware.dialects.usage import chat_usage
 class StreamEncoder:
     """Canonical events in, ``chat.completion.chunk`` frames out.
 
-    Finish chunks are held until ``finish`` so that the last JSON frame can carry more.
-    ``losses`` gathers what chunks cannot show.
+    Finish chunks are held until ``finish`` so that the last JSON frame can carry more; citations
+    are held too and told in one chunk: SDKs that add lists up can read no second one.
+    ``losses`` gathers what chunks cannot show. ``source``: the dialect of the upstream, for opaque
+    data whose event does not say its origin; without either it is a loss.
     """
 
     __slots__ = (
+        "_annotations",
+        "_blocks",
+        "_details",
         "_envelope",
         "_finishes",
         "_head",
@@ -49,13 +58,18 @@ class StreamEncoder:
         "_thoughts",
         "_usage",
         "losses",
+        "source",
     )
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, source: str | None = None) -> None:
         self.losses: list[Loss] = []
+        self.source = source
         self._envelope = envelope
         self._usage: Usage | None = None
-        self._finishes: dict[int, FinishReason] = {}
+        self._finishes: dict[int, Finish] = {}
+        self._annotations: dict[int, list[Json]] = {}
+        self._blocks: dict[int, Block] = {}
+        self._details: dict[int, int] = {}
         self._kinds: dict[tuple[int, int], ToolKind] = {}
         self._roles: set[int] = set()
         self._thoughts: dict[int, tuple[int, str, int]] = {}
@@ -73,11 +87,14 @@ class StreamEncoder:
         match event:
             case TextDelta(text, choice, logprobs):
                 tokens = {"content": list(logprobs), "refusal": None} if logprobs else None
-                return self._frame(choice, {"content": text}, tokens)
+                delta: dict[str, Any] = {"content": text}
+                if event.signature is not None:
+                    delta |= self._signature(event, event.signature)
+                return self._frame(choice, delta, tokens)
             case ReasoningDelta():
-                note(self.losses, event_losses(event))
-                if event.text:
-                    return self._frame(event.choice, {"reasoning_content": self._thought(event)})
+                delta = self._thoughts_of(event)
+                if delta:
+                    return self._frame(event.choice, delta)
             case RefusalDelta(text, choice):
                 return self._frame(choice, {"refusal": text})
             case ToolCallStart():
@@ -85,7 +102,7 @@ class StreamEncoder:
             case ToolCallDelta(index, arguments, choice):
                 return self._frame(choice, self._arguments(index, arguments, choice))
             case AnnotationDelta(annotation, choice):
-                return self._frame(choice, {"annotations": [nested_annotation(annotation)]})
+                self._annotations.setdefault(choice, []).append(nested_annotation(annotation))
             case AudioDelta():
                 pairs = {
                     "id": event.id,
@@ -95,8 +112,8 @@ class StreamEncoder:
                 }
                 held = {k: v for k, v in pairs.items() if v is not None}
                 return self._frame(event.choice, {"audio": held})
-            case Finish(reason, choice):
-                self._finishes[choice] = reason
+            case Finish():
+                self._finishes[event.choice] = event
             case UsageEvent(usage):
                 self._usage = usage
             case OpaqueItem():
@@ -119,8 +136,10 @@ class StreamEncoder:
         frames = []
         usage_asked = self._envelope.include_usage
         last = max(self._finishes)
-        for choice, reason in sorted(self._finishes.items()):
-            frame = self._frame(choice, {}, None, reason)
+        for choice, cited in sorted(self._annotations.items()):
+            frames.append(self._frame(choice, {"annotations": cited}))
+        for choice, ending in sorted(self._finishes.items()):
+            frame = self._frame(choice, {}, None, ending)
             if more and not usage_asked and choice == last:
                 frame = frame[:-3] + more + b"}\n\n"
             frames.append(frame)
@@ -140,15 +159,57 @@ class StreamEncoder:
         choice: int,
         delta: dict[str, Any],
         logprobs: Json | None = None,
-        reason: FinishReason | None = None,
+        ending: Finish | None = None,
     ) -> bytes:
         if choice not in self._roles:
             self._roles.add(choice)
             delta = {"role": "assistant", **delta}
             if "content" not in delta:
                 delta["content"] = None
+        reason: FinishReason | None = None if ending is None else ending.reason
         item = {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        if ending is not None and self.source == DIALECT:
+            item |= endings(ending.native, ending.stop_sequence)
+        elif ending is not None:
+            note(self.losses, event_losses(ending))
         return self._head + orjson.dumps([item]) + self._tail
+
+    def _thoughts_of(self, event: ReasoningDelta) -> dict[str, Any]:
+        """Return the delta of reasoning; opaque data goes with the whole text it belongs to."""
+        choice = event.choice
+        block = self._blocks.get(choice)
+        if block is None or block.item != event.item:
+            block = self._blocks[choice] = Block(event.item)
+        delta: dict[str, Any] = {}
+        if event.text:
+            block.add(event)
+            delta["reasoning_content"] = self._thought(event)
+        if event.signature is None and event.encrypted is None:
+            return delta
+        origin = event.origin or self.source
+        if origin is None:
+            note(self.losses, event_losses(event))
+            return delta
+        place = self._details.get(choice, 0)
+        thought = block.closed(event)
+        if is_native(origin):
+            details: list[Any] = list(own_details(thought))
+        else:
+            details = [encode_thought(thought, origin, place)]
+        self._details[choice] = place + len(details)
+        return {**delta, "reasoning_details": details}
+
+    def _signature(self, event: TextDelta | ToolCallStart, signature: str) -> dict[str, Any]:
+        """Return the member with a signature, sealed unless it is this dialect's own."""
+        origin = event.origin or self.source
+        if origin is None:
+            note(self.losses, event_losses(event))
+            return {}
+        if is_native(origin):
+            return with_google(signature)
+        if isinstance(event, ToolCallStart):
+            return with_google(seal_call(origin, "", signature))
+        return with_google(seal_text(origin, signature))
 
     def _thought(self, event: ReasoningDelta) -> str:
         here = (event.item, event.kind, event.part)
@@ -164,6 +225,8 @@ class StreamEncoder:
         call: dict[str, Any] = {"index": event.index, "id": identity, "type": event.kind}
         argument = "input" if event.kind == "custom" else "arguments"
         call[event.kind] = {"name": event.name, argument: ""}
+        if event.signature is not None:
+            call |= self._signature(event, event.signature)
         return {"tool_calls": [call]}
 
     def _arguments(self, index: int, arguments: str, choice: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from aiproxy.middleware.dialects.canonical import (
     Untranslatable,
 )
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT, is_native
+from aiproxy.middleware.dialects.losses import strangers
 
 
 def decode_tools(tools: object) -> tuple[Tool, ...]:
@@ -110,13 +111,17 @@ def encode_tools(request: CanonicalRequest, body: dict[str, Any], losses: list[L
     """
     tools: list[dict[str, Any]] = []
     functions: list[dict[str, Any]] = []
+    native = is_native(request.source)
     for tool in request.tools:
+        extra = tool.extra if native else {}
+        if not native:
+            strangers(losses, tool.extra, "tool_members", DIALECT)
         if tool.kind == "legacy_function":
             functions.append(_encode_function(tool))
         elif tool.kind == "function":
-            tools.append({"type": "function", "function": _encode_function(tool), **tool.extra})
+            tools.append({"type": "function", "function": _encode_function(tool), **extra})
         elif tool.kind == "custom":
-            tools.append({"type": "custom", "custom": _encode_custom(tool), **tool.extra})
+            tools.append({"type": "custom", "custom": _encode_custom(tool), **extra})
         elif request.source == DIALECT and tool.definition is not None:
             tools.append(dict(tool.definition))
         else:

@@ -20,6 +20,9 @@ class OpenItem:
     part: dict[str, Any] | None = None
     pieces: list[str] = field(default_factory=list)
     summary_part: int = -1
+    signature: str | None = None
+    encrypted: str | None = None
+    origin: str | None = None
 
 
 class ResponseFrames:

@@ -20,7 +20,9 @@ from aiproxy.middleware.dialects.canonical import (
     Turn,
     Untranslatable,
 )
+from aiproxy.middleware.dialects.losses import UNSEEN, beside_signature, note, strangers
 from aiproxy.middleware.dialects.responses.vocabulary import DIALECT
+from aiproxy.middleware.dialects.seals import loss
 
 
 def custom_ids(request: CanonicalRequest) -> frozenset[str]:
@@ -47,14 +49,22 @@ def encode_turn(
     """
     message: dict[str, Any] | None = None
     if turn.name is not None:
-        losses.append(Loss("message.name", "the Responses API has no participant names"))
+        note(losses, [Loss("message.name", "the Responses API has no participant names")])
+    if turn.form == "string" and len(turn.parts) == 1 and not turn.extra:
+        only = turn.parts[0]
+        if type(only) is Text and only.signature is None and not only.extra:
+            items.append({"type": "message", "role": turn.role, "content": only.text})
+            return
     if source != DIALECT:
-        for name in turn.extra:
-            losses.append(Loss(f"message.{name}", "the Responses API has no such member"))
+        strangers(losses, turn.extra, "message_members", DIALECT)
     for part in turn.parts:
         if isinstance(part, Text | Image | File | Audio | Refusal) or (
             isinstance(part, Opaque) and turn.role != "assistant"
         ):
+            if isinstance(part, Text) and part.signature is not None:
+                note(losses, [loss(part.origin or source, DIALECT)])
+                if not part.text:
+                    continue
             encoded = _encode_part(part, turn.role, source, losses)
             if message is None:
                 extra = dict(turn.extra) if source == DIALECT else {}
@@ -66,11 +76,18 @@ def encode_turn(
         _close(message, turn)
         message = None
         if isinstance(part, Reasoning):
-            if source == DIALECT:
+            origin = part.origin or source
+            if origin == DIALECT:
                 items.append(_encode_thought(part))
             else:
-                losses.append(Loss("reasoning", "earlier reasoning does not travel"))
+                opaque = part.signature is not None or part.encrypted is not None
+                plain = Loss("reasoning", "earlier reasoning does not travel to responses")
+                note(losses, [loss(origin, DIALECT) if opaque else plain])
         elif isinstance(part, ToolCall):
+            if part.signature is not None:
+                note(losses, [loss(part.origin or source, DIALECT)])
+            if source != DIALECT:
+                strangers(losses, beside_signature(part), "tool_call", DIALECT)
             items.append(_encode_call(part, source))
         elif isinstance(part, ToolResult):
             custom = part.kind == "custom" or part.call_id in customs
@@ -78,7 +95,7 @@ def encode_turn(
         elif part.dialect == DIALECT:
             items.append(dict(part.value))
         else:
-            losses.append(Loss("item", f"the Responses API has no {part.kind} items"))
+            note(losses, [Loss("item", f"the Responses API has no {part.kind} items")])
     _close(message, turn)
 
 
@@ -102,12 +119,13 @@ def _encode_part(
     if isinstance(part, Opaque):
         if part.dialect == DIALECT:
             return dict(part.value)
-        losses.append(Loss("content_part", f"the Responses API has no {part.kind} parts"))
+        if part.kind in UNSEEN:
+            raise Untranslatable(part.kind, "the Responses API has no such form of it")
+        note(losses, [Loss("content_part", f"the Responses API has no {part.kind} parts")])
         return None
     extra = dict(part.extra) if source == DIALECT else {}
-    if part.extra and source != DIALECT and set(part.extra) != {"plain"}:
-        names = ", ".join(sorted(part.extra))
-        losses.append(Loss("part_members", f"the Responses API does not take {names} here"))
+    if source != DIALECT:
+        strangers(losses, part.extra, "part_members", DIALECT)
     if isinstance(part, Text):
         if role == "assistant":
             annotations = list(part.annotations)
@@ -124,9 +142,9 @@ def _encode_part(
     if isinstance(part, File):
         pairs = {
             "file_url": part.url,
-            "file_data": part.data,
+            "file_data": reading.file_data(part),
             "file_id": part.file_id,
-            "filename": part.name,
+            "filename": reading.file_name(part),
         }
         held = {k: v for k, v in pairs.items() if v is not None}
         return {"type": "input_file", **held, **extra}
@@ -184,6 +202,10 @@ def _encode_result(
             if isinstance(part, Text | Image | File | Audio | Refusal | Opaque)
         )
         output = [part for part in parts if part is not None]
+    if result.is_error:
+        note(losses, [Loss("tool_result", "the Responses API cannot say that a tool failed")])
+    if source != DIALECT:
+        strangers(losses, result.extra, "tool_result", DIALECT)
     extra = dict(result.extra) if source == DIALECT else {}
     return {
         "type": "custom_tool_call_output" if custom else "function_call_output",

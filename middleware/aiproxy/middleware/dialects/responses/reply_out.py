@@ -6,6 +6,7 @@ from aiproxy.middleware.dialects.canonical import (
     Audio,
     CanonicalReply,
     Envelope,
+    Json,
     Loss,
     Opaque,
     Part,
@@ -24,7 +25,9 @@ from aiproxy.middleware.dialects.responses.items import (
 )
 from aiproxy.middleware.dialects.responses.losses import reply_losses
 from aiproxy.middleware.dialects.responses.response import response_object
+from aiproxy.middleware.dialects.responses.sealing import marker_item, sealed_content
 from aiproxy.middleware.dialects.responses.vocabulary import DIALECT
+from aiproxy.middleware.dialects.seals import seal_call, seal_text
 
 
 def encode_reply(
@@ -38,7 +41,7 @@ def encode_reply(
     if losses is not None:
         note(losses, reply_losses(reply))
     choice = min(reply.choices, key=lambda c: c.index)
-    items = _Items(envelope)
+    items = _Items(envelope, reply.source)
     for part in choice.parts:
         items.add(part)
     reason = choice.finish_reason
@@ -52,10 +55,16 @@ def encode_reply(
     return body
 
 
+def encode_error(status: int, error: Json) -> dict[str, Any]:
+    """Return the body of a refusal; ``error`` has message, type, param and code."""
+    return {"error": dict(error)}
+
+
 class _Items:
     """Collects parts into output items; adjoining text and refusals share a message."""
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, source: str) -> None:
+        self._source = source
         self.output: list[dict[str, Any]] = []
         self._envelope = envelope
         self._calls = 0
@@ -64,18 +73,21 @@ class _Items:
         if isinstance(part, Text):
             if part.text or part.annotations:
                 self._say(output_text(part.text, part.annotations, part.logprobs or ()))
+            if part.signature is not None:
+                self._mark(seal_text(part.origin or self._source, part.signature))
         elif isinstance(part, Refusal):
             self._say({"type": "refusal", "refusal": part.text})
         elif isinstance(part, Audio):
             if part.transcript:
                 self._say(output_text(part.transcript))
         elif isinstance(part, Reasoning):
-            index = len(self.output)
-            identity = self._envelope.item_id("rs", index)
-            self.output.append(reasoning_item(identity, part.text, part.summary, part.encrypted))
+            sealed = sealed_content(part, part.origin or self._source)
+            self.output.append(reasoning_item(self._next(), part.text, part.summary, sealed))
         elif isinstance(part, ToolCall):
             identity = part.id or self._envelope.call_id(self._calls)
             self._calls += 1
+            if part.signature is not None:
+                self._mark(seal_call(part.origin or self._source, identity, part.signature))
             self.output.append(
                 call_item(
                     self._envelope.item_id(id_prefix(part.kind), len(self.output)),
@@ -89,9 +101,15 @@ class _Items:
         elif isinstance(part, Opaque) and part.dialect == DIALECT:
             self.output.append(dict(part.value))
 
+    def _next(self) -> str:
+        return self._envelope.item_id("rs", len(self.output))
+
+    def _mark(self, seal: str) -> None:
+        self.output.append(marker_item(self._next(), seal))
+
     def _say(self, content: dict[str, Any]) -> None:
         last = self.output[-1] if self.output else None
-        if last is None or last["type"] != "message":
+        if last is None or last.get("type") != "message":
             identity = self._envelope.item_id("msg", len(self.output))
             last = message_item(identity, [], "completed")
             self.output.append(last)

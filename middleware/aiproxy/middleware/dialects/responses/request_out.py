@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from aiproxy.middleware.dialects import openai_limits
 from aiproxy.middleware.dialects.canonical import CanonicalRequest, Loss, ResponseFormat
 from aiproxy.middleware.dialects.chat import SHARED
 from aiproxy.middleware.dialects.reading import words
@@ -13,6 +14,11 @@ _SHARED_WITH_DRAFT: Final = SHARED | words(
     "previous_response_id conversation background max_tool_calls truncation include "
     "prompt context_management"
 )
+
+
+def target(model: str, stream: bool) -> str:
+    """Return the path below a provider's base URL."""
+    return "/responses"
 
 
 def encode_request(request: CanonicalRequest, model: str) -> tuple[dict[str, Any], list[Loss]]:
@@ -43,14 +49,15 @@ def encode_request(request: CanonicalRequest, model: str) -> tuple[dict[str, Any
         body["text"] = text
     _encode_sampling(request, body, losses)
     reasoning: dict[str, Any] = dict(request.extra.get("reasoning") or {}) if native else {}
-    if request.reasoning_effort is not None:
-        reasoning["effort"] = request.reasoning_effort
+    effort = openai_limits.effort(request, losses)
+    if effort is not None:
+        reasoning["effort"] = effort
     if request.reasoning_summary is not None:
         reasoning["summary"] = request.reasoning_summary
     if reasoning:
         body["reasoning"] = reasoning
     for name, value in (
-        ("user", request.user),
+        ("user", openai_limits.user(request, losses)),
         ("metadata", request.metadata),
         ("service_tier", request.service_tier),
     ):

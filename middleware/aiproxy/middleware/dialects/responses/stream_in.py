@@ -23,9 +23,10 @@ from aiproxy.middleware.dialects.canonical import (
     UsageEvent,
 )
 from aiproxy.middleware.dialects.chat import stream_error
-from aiproxy.middleware.dialects.responses.input_in import part_texts
 from aiproxy.middleware.dialects.responses.reply_in import ending_reason
+from aiproxy.middleware.dialects.responses.sealing import part_texts
 from aiproxy.middleware.dialects.responses.vocabulary import CALLS, DIALECT
+from aiproxy.middleware.dialects.seals import Seal, unseal
 from aiproxy.middleware.dialects.usage import read_usage
 
 #: Exactly one of these ends a stream.
@@ -51,10 +52,16 @@ class _Seen:
     item: int = 0
     told: dict[tuple[str, int], str] = field(default_factory=dict)
     ended: set[tuple[str, int]] = field(default_factory=set)
+    whole: set[tuple[str, int]] = field(default_factory=set)  # a delta after that is late
     held: str = ""  # arguments that came before their item
     annotations: int = 0
     encrypted: bool = False
     done: bool = False
+
+    def is_whole(self, member: str, index: int) -> bool:
+        """Tell whether a delta of the member comes too late."""
+        key = (member, index)
+        return key in self.whole or (self.done and bool(self.told.get(key)))
 
 
 class StreamDecoder:
@@ -64,13 +71,14 @@ class StreamDecoder:
     deltas told, and the missing rest is delivered: some servers stream only the ends.
     """
 
-    __slots__ = ("_by_id", "_calls", "_final", "_items", "_reasonings", "_stopped")
+    __slots__ = ("_by_id", "_calls", "_final", "_items", "_reasonings", "_seals", "_stopped")
 
     def __init__(self) -> None:
         self._items: dict[int, _Seen] = {}
         self._by_id: dict[str, int] = {}
         self._calls = 0
         self._reasonings = 0
+        self._seals: dict[str, Seal] = {}
         self._final: list[CanonicalEvent] | None = None
         self._stopped = False
 
@@ -109,7 +117,11 @@ class StreamDecoder:
         elif kind == "response.created":
             response = payload.get("response")
             response = response if isinstance(response, Mapping) else {}
-            events.append(StreamStart(response.get("id"), response.get("model")))
+            events.append(
+                StreamStart(
+                    reading.optional(response.get("id")), reading.optional(response.get("model"))
+                )
+            )
         elif kind in _TERMINAL:
             response = payload.get("response")
             self._end(kind, response if isinstance(response, Mapping) else {}, events)
@@ -163,7 +175,8 @@ class StreamDecoder:
         logprobs = reading.logprobs(payload.get("logprobs")) or ()
         if done:
             self._complete(seen, member, index, value, logprobs, events)
-        elif value:
+            seen.whole.add((member, index))
+        elif value and not seen.is_whole(member, index):
             self._tell(seen, member, index, value, logprobs, events)
 
     def _tell(
@@ -271,7 +284,20 @@ class StreamDecoder:
         encrypted = item.get("encrypted_content")
         if isinstance(encrypted, str) and not seen.encrypted:
             seen.encrypted = True
-            events.append(ReasoningDelta("", 0, "summary", seen.item, encrypted=encrypted))
+            self._sealed(encrypted, seen, events)
+
+    def _sealed(self, encrypted: str, seen: _Seen, events: list[CanonicalEvent]) -> None:
+        seal = unseal(encrypted) or Seal(DIALECT, encrypted=encrypted)
+        signature, origin = seal.signature, seal.origin
+        if seal.call is not None:
+            self._seals[seal.call] = seal
+        elif seal.said:
+            events.append(TextDelta("", signature=signature, origin=origin))
+        else:
+            thought = ReasoningDelta(
+                "", 0, "summary", seen.item, 0, signature, seal.encrypted, origin
+            )
+            events.append(thought)
 
     def _start_reasoning(self, seen: _Seen) -> None:
         seen.kind = "reasoning"
@@ -282,13 +308,17 @@ class StreamDecoder:
         seen.kind = str(item.get("type"))
         seen.call = self._calls
         self._calls += 1
-        identity, name = item.get("call_id"), item.get("name")
+        identity = reading.word(item.get("call_id"))
+        seal = self._seals.get(identity)
         events.append(
             ToolCallStart(
                 seen.call,
-                identity if isinstance(identity, str) else "",
-                name if isinstance(name, str) else "",
+                identity,
+                reading.word(item.get("name")),
                 "custom" if seen.kind == "custom_tool_call" else "function",
+                0,
+                None if seal is None else seal.signature,
+                None if seal is None else seal.origin,
             )
         )
         if seen.held:

@@ -9,9 +9,7 @@ from aiproxy.middleware.dialects.canonical import (
     CanonicalEvent,
     Envelope,
     Finish,
-    FinishReason,
     Json,
-    Loss,
     OpaqueItem,
     PartEnd,
     ReasoningDelta,
@@ -27,37 +25,38 @@ from aiproxy.middleware.dialects.canonical import (
     UsageEvent,
 )
 from aiproxy.middleware.dialects.losses import note
-from aiproxy.middleware.dialects.responses.frames import OpenItem, ResponseFrames
+from aiproxy.middleware.dialects.responses.frames import OpenItem
 from aiproxy.middleware.dialects.responses.items import (
     call_item,
     id_prefix,
     message_item,
     output_text,
-    reasoning_item,
 )
 from aiproxy.middleware.dialects.responses.losses import event_losses
 from aiproxy.middleware.dialects.responses.response import response_object
+from aiproxy.middleware.dialects.responses.sealing import marker_item
+from aiproxy.middleware.dialects.responses.thoughts_out import ThoughtFrames
+from aiproxy.middleware.dialects.seals import seal_call, seal_text
 from aiproxy.middleware.dialects.sse import DONE_FRAME
 
 #: Codes the error member of a Response object may hold; others become ``server_error``.
 _ERROR_CODES: Final = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
 
 
-class StreamEncoder(ResponseFrames):
+class StreamEncoder(ThoughtFrames):
     """Canonical events in, typed Responses frames out.
 
     Sequence numbers start at 0 and step by 1; the response id, item ids and output indexes never
     change; every item that begins also ends, in the terminal response as in the stream.
-    ``losses`` gathers what the frames cannot show.
+    ``losses`` gathers what the frames cannot show. ``source``: the dialect of the upstream, for
+    opaque data whose event does not say its origin; without either it is a loss.
     """
 
-    def __init__(self, envelope: Envelope) -> None:
-        super().__init__(envelope)
-        self.losses: list[Loss] = []
+    def __init__(self, envelope: Envelope, source: str | None = None) -> None:
+        super().__init__(envelope, source)
         self._message: OpenItem | None = None
-        self._reasoning: OpenItem | None = None
         self._calls: dict[int, OpenItem] = {}
-        self._reason: FinishReason | None = None
+        self._ending: Finish | None = None
         self._usage: Usage | None = None
 
     def encode(self, event: CanonicalEvent) -> bytes:
@@ -71,7 +70,9 @@ class StreamEncoder(ResponseFrames):
             note(self.losses, event_losses(event))
             return b""
         if isinstance(event, Finish):
-            self._reason = event.reason
+            self._ending = event
+            if event.stop_sequence is not None:
+                note(self.losses, event_losses(event))
             return b""
         if isinstance(event, PartEnd):
             if self._message is not None:
@@ -79,11 +80,13 @@ class StreamEncoder(ResponseFrames):
             return self._flush()
         self._begin()
         if isinstance(event, TextDelta):
-            self._say("output_text", event.text, event.logprobs)
+            if event.text or event.signature is None:
+                self._say("output_text", event.text, event.logprobs)
+            if event.signature is not None:
+                self._sign(event, event.signature)
         elif isinstance(event, RefusalDelta):
             self._say("refusal", event.text, ())
         elif isinstance(event, ReasoningDelta):
-            note(self.losses, event_losses(event))
             self._think(event)
         elif isinstance(event, ToolCallStart):
             self._start_call(event)
@@ -109,9 +112,9 @@ class StreamEncoder(ResponseFrames):
         Raises:
             StreamCut: no ``Finish`` was encoded; an ending is never made up.
         """
-        reason = self._reason
-        if reason is None:
+        if self._ending is None:
             raise StreamCut()
+        reason = self._ending.reason
         self._begin()
         status = "incomplete" if reason in ("length", "content_filter") else "completed"
         self._close(status)
@@ -166,6 +169,7 @@ class StreamEncoder(ResponseFrames):
             held.part["refusal" if held.part["type"] == "refusal" else "text"] = text
         elif held is self._reasoning:
             self._keep_thought(held, text)
+            self._seal(held)
         elif held is not self._message:
             held.item["input" if held.kind == "custom" else "arguments"] = text
         if "status" in held.item:
@@ -246,88 +250,32 @@ class StreamEncoder(ResponseFrames):
         held.item["status"] = status
         self._done(held)
 
-    # Reasoning.
+    # Signatures of texts and calls have items of their own.
 
-    def _think(self, event: ReasoningDelta) -> None:
-        held = self._reasoning
-        if held is not None and held.number != event.item:
-            self._end_reasoning()
-            held = None
-        if held is None:
-            self._end_message("completed")
-            identity = self._envelope.item_id("rs", len(self._output))
-            held = self._reasoning = self._add(reasoning_item(identity, "", (), None))
-            held.number = event.item
-        if event.encrypted is not None:
-            held.item["encrypted_content"] = event.encrypted
-        if not event.text:
+    def _sign(self, event: TextDelta | ToolCallStart, signature: str, call_id: str = "") -> None:
+        origin = event.origin or self.source
+        if origin is None:
+            note(self.losses, event_losses(event))
             return
-        part = event.part if event.kind == "summary" else -2
-        if held.part is None or held.summary_part != part:
-            self._end_thought(held)
-            held.summary_part = part
-            self._begin_thought(held)
-        held.pieces.append(event.text)
-        kind = "reasoning_text" if part == -2 else "reasoning_summary_text"
-        members = {**self._thought_at(held), "delta": event.text}
-        self._emit(f"response.{kind}.delta", members, {"reasoning_content": event.text})
-
-    def _thought_at(self, held: OpenItem) -> dict[str, Any]:
-        at: dict[str, Any] = {"item_id": held.item["id"], "output_index": held.index}
-        if held.summary_part == -2:
-            at["content_index"] = 0
-        else:
-            at["summary_index"] = len(held.item["summary"])
-        return at
-
-    def _begin_thought(self, held: OpenItem) -> None:
-        text = held.summary_part == -2
-        held.part = {"type": "reasoning_text" if text else "summary_text", "text": ""}
-        kind = "content_part" if text else "reasoning_summary_part"
-        self._emit(f"response.{kind}.added", {**self._thought_at(held), "part": held.part})
-
-    def _end_thought(self, held: OpenItem) -> None:
-        part = held.part
-        if part is None:
-            return
-        text = "".join(held.pieces)
-        at = self._thought_at(held)
-        proper = part["type"] == "reasoning_text"
-        kind = "reasoning_text" if proper else "reasoning_summary_text"
-        self._emit(f"response.{kind}.done", {**at, "text": text})
-        whole = {**part, "text": text}
-        kind = "content_part" if proper else "reasoning_summary_part"
-        self._emit(f"response.{kind}.done", {**at, "part": whole})
-        self._keep_thought(held, text)
-
-    def _keep_thought(self, held: OpenItem, text: str) -> None:
-        """Move the text of the current part into the item."""
-        if held.part is None:
-            return
-        whole = {**held.part, "text": text}
-        if whole["type"] == "summary_text":
-            held.item["summary"].append(whole)
-        elif held.item.get("content"):
-            held.item["content"][0]["text"] = held.item["content"][0]["text"] + text
-        else:
-            held.item["content"] = [whole]
-        held.pieces.clear()
-        held.part = None
-
-    def _end_reasoning(self) -> None:
-        held, self._reasoning = self._reasoning, None
-        if held is None:
-            return
-        self._end_thought(held)
-        self._done(held)
+        self._end_reasoning()
+        self._end_message("completed")
+        seal = (
+            seal_call(origin, call_id, signature)
+            if isinstance(event, ToolCallStart)
+            else seal_text(origin, signature)
+        )
+        identity = self._envelope.item_id("rs", len(self._output))
+        self._done(self._add(marker_item(identity, seal)))
 
     # Calls. Several may be open at once: parallel calls can be interleaved.
 
     def _start_call(self, event: ToolCallStart) -> None:
         self._end_reasoning()
         self._end_message("completed")
-        identity = self._envelope.item_id(id_prefix(event.kind), len(self._output))
         call_id = event.id or self._envelope.call_id(event.index)
+        if event.signature is not None:
+            self._sign(event, event.signature, call_id)
+        identity = self._envelope.item_id(id_prefix(event.kind), len(self._output))
         item = call_item(identity, call_id, event.name, "", event.kind, "in_progress")
         inner = {"name": event.name, "arguments": ""}
         if event.kind == "custom":

@@ -1,7 +1,7 @@
 """Tools and the choice among them, in the flat form of this dialect, both ways."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiproxy.middleware.dialects import reading
 from aiproxy.middleware.dialects.canonical import (
@@ -12,8 +12,12 @@ from aiproxy.middleware.dialects.canonical import (
     Untranslatable,
 )
 from aiproxy.middleware.dialects.chat import decode_tools as decode_nested_tools
+from aiproxy.middleware.dialects.losses import strangers
 from aiproxy.middleware.dialects.reading import words
 from aiproxy.middleware.dialects.responses.vocabulary import DIALECT
+
+#: Requests whose hosted tools are those of this API.
+_OWN: Final = frozenset({DIALECT, "draft"})
 
 
 def decode_tools(tools: object) -> tuple[Tool, ...]:
@@ -93,15 +97,17 @@ def encode_tools(request: CanonicalRequest, body: dict[str, Any], losses: list[L
     tools: list[dict[str, Any]] = []
     for tool in request.tools:
         if tool.kind != "hosted":
+            if not native:
+                strangers(losses, tool.extra, "tool_members", DIALECT)
             tools.append(encode_tool(tool, native))
-        elif tool.definition is not None and request.source != "chat":
+        elif tool.definition is not None and request.source in _OWN:
             tools.append(dict(tool.definition))
         else:
             losses.append(Loss("hosted_tool", f"{tool.name} is not known to the Responses API"))
     if tools:
         body["tools"] = tools
     choice = request.tool_choice
-    if choice is not None and choice.mode == "hosted" and request.source == "chat":
+    if choice is not None and choice.mode == "hosted" and request.source not in _OWN:
         raise Untranslatable(
             "tool_choice", f"the Responses API cannot be made to use {choice.name}"
         )

@@ -1,0 +1,5 @@
+"""What this dialect calls itself."""
+
+from typing import Final
+
+DIALECT: Final = "completions"
