@@ -21,9 +21,9 @@ from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Gateway, Inbound
 from aiproxy.middleware.intent import understand
 from aiproxy.middleware.members import patch
+from aiproxy.middleware.passing import PassThrough
 from aiproxy.middleware.preferences import parse_headers
 from aiproxy.middleware.prepare import prepare
-from aiproxy.middleware.passing import PassThrough
 from aiproxy.middleware.relay import Translation
 from aiproxy.middleware.validate import check_body
 

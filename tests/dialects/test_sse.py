@@ -6,7 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiproxy.middleware.dialects.sse import SSEEvent, SSEParser, SSETooLarge, encode
+from aiproxy.middleware.dialects.sse import (
+    SSEEvent,
+    SSEParser,
+    SSETooLarge,
+    encode,
+    parser_for,
+)
 
 ENDINGS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINES = st.sampled_from(
@@ -138,3 +144,10 @@ def test_encode_and_parse_are_inverse(data: bytes, name: str | None) -> None:
 
 def test_an_event_never_shows_its_data_in_a_repr() -> None:
     assert "secret" not in repr(SSEEvent("x", b"secret", b"data: secret\n\n"))
+
+
+def test_a_picture_fits_into_one_event_of_gemini() -> None:
+    line = b'data: {"inlineData": "' + b"A" * (3 << 20) + b'"}\n\n'
+    assert len(parser_for("gemini").feed(line)) == 1
+    with pytest.raises(SSETooLarge):
+        parser_for("chat").feed(line)

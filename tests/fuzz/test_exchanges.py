@@ -88,8 +88,7 @@ def no_fault_of_ours(seen: Played, caplog: Any) -> None:
     assert SECRET.encode() not in told + seen.sent
     errors = [row for row in caplog.records if row.levelno >= logging.ERROR]
     assert not errors, errors[0].exc_text
-    opened = [answer for answer in seen.closed]
-    assert len(opened) <= len(seen.calls)
+    assert len(seen.closed) <= len(seen.calls)
 
 
 def fuzz_requests(client: str, how: settings, caplog: Any) -> None:

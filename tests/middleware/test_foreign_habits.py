@@ -170,3 +170,103 @@ def test_the_array_is_json_however_the_provider_writes_its_events(pair, fakes, e
     texts = [row["candidates"][0]["content"]["parts"][0]["text"] for row in got.json]
     assert texts == ["oh ", "hi"]
     assert got.json[-1]["candidates"][0]["finishReason"] == "STOP"
+
+
+# --- what those APIs take, too -------------------------------------------------------------------
+
+
+ALONE = {
+    "system_instruction": {"parts": {"text": "Be brief."}},
+    "contents": {"parts": {"text": "Hello"}},
+    "tools": {"function_declarations": {"name": "look", "parameters": {"type": "OBJECT"}}},
+}
+
+
+def test_google_takes_one_thing_in_the_place_of_a_list(pair, chatting, fakes):
+    """As its own documentation writes it."""
+    path, _ = google()
+    assert chatting().post(path, ALONE, ON).status == 200
+    sent = fakes.a.seen[-1].body
+    assert [(turn["role"], turn["content"]) for turn in sent["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "Hello"),
+    ]
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["look"]
+    content = {"role": "model", "parts": [{"text": "hi"}]}
+    fakes.a.script = Script(body={"candidates": [{"content": content, "finishReason": "STOP"}]})
+    assert pair(provider_a={"dialects": ["gemini"]}).post(path, ALONE, ON).status == 200
+    assert fakes.a.seen[-1].body == ALONE
+    count = path.replace("generateContent", "countTokens")
+    assert pair().post(count, {"contents": ALONE["contents"]}, ON).json["totalTokens"] > 0
+
+
+def test_a_prompt_may_be_put_into_the_cache_without_an_answer(pair, chatting, fakes):
+    """``max_tokens: 0`` means that in Anthropic's API, and nothing in any other."""
+    body = {**ASKED, "max_tokens": 0}
+    answer = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m-a",
+        "content": [],
+        "stop_reason": "max_tokens",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 3, "output_tokens": 0},
+    }
+    got = chatting().post(MESSAGES, body, ON)
+    assert (got.status, got.json["error"]["type"]) == (422, "invalid_request_error")
+    assert "a" not in fakes.called()
+    fakes.a.script = Script(body=answer)
+    got = pair(provider_a={"dialects": ["anthropic"]}).post(MESSAGES, body, ON)
+    assert (got.status, got.json["stop_reason"]) == (200, "max_tokens")
+    assert fakes.a.seen[-1].body == body
+
+
+def test_a_prompt_that_google_keeps_goes_to_nobody_else(pair, chatting, fakes):
+    path, body = google()
+    kept = {**body, "cachedContent": "cachedContents/abc"}
+    got = chatting().post(path, kept, ON)
+    assert (got.status, got.json["error"]["status"]) == (422, "INVALID_ARGUMENT")
+    assert "a" not in fakes.called()
+    content = {"role": "model", "parts": [{"text": "hi"}]}
+    fakes.a.script = Script(body={"candidates": [{"content": content, "finishReason": "STOP"}]})
+    assert pair(provider_a={"dialects": ["gemini"]}).post(path, kept, ON).status == 200
+    assert fakes.a.seen[-1].body == kept
+
+
+def test_a_part_that_nobody_here_knows_reaches_google(pair, chatting, fakes):
+    path, body = google()
+    body["contents"][0]["parts"].append({"hologram": {"of": "x"}})
+    content = {"role": "model", "parts": [{"text": "hi"}]}
+    fakes.a.script = Script(body={"candidates": [{"content": content, "finishReason": "STOP"}]})
+    assert pair(provider_a={"dialects": ["gemini"]}).post(path, body, ON).status == 200
+    assert fakes.a.seen[-1].body == body
+    fakes.a.script = Script()
+    got = chatting().post(path, body, ON)
+    assert got.status == 200
+    assert "content_part" in losses(got)
+
+
+# --- paths of those APIs that are not served -----------------------------------------------------
+
+KEY = "client-key-canary"
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "own"),
+    [
+        ("/v1beta/cachedContents", "x-goog-api-key", {}),
+        ("/v1/cachedContents", "x-goog-api-key", {"x-goog-api-client": "google-genai-sdk/3"}),
+        ("/v1/files", "x-api-key", {"anthropic-version": "2023-06-01"}),
+    ],
+)
+def test_other_paths_of_an_api_take_its_key_and_refuse_in_its_words(pair, path, header, own):
+    auth = {"auth": {"api_keys": [{"name": "web", "key": KEY}]}}
+    served = pair(routing={"scope": "all", "default_provider": "a"}, security=auth)
+    got = served.get(path, {**own, header: KEY})
+    assert (got.status, got.body) == (200, b"page " + path.encode())
+    got = served.get(path, {**own, header: "wrong"})
+    error = got.json["error"]
+    told = error.get("status") or error.get("type")
+    assert (got.status, told) in ((401, "UNAUTHENTICATED"), (401, "authentication_error"))
+    assert served.get("/v1/files", {"x-api-key": KEY}).status == 401

@@ -1,8 +1,7 @@
 """Answers no decent provider gives: each ends as a failure of that provider, never of ours."""
 
-from typing import Any
-
 import time
+from typing import Any
 
 import orjson
 import pytest
@@ -12,6 +11,7 @@ from wire import STREAM_HEAD, Wire, WireUpstream
 
 from aiproxy.middleware import told, waits
 from aiproxy.middleware.dialects.sse import encode
+from aiproxy.middleware.passing import PassThrough
 
 req = pytest.mark.requirement
 ON = {"X-AI-Multi-Provider": "enabled"}
@@ -255,3 +255,123 @@ def test_what_a_failed_stream_reports_is_on_its_attempt(mount: Any, fakes: Any) 
     first = served.record(got)["attempts"][0]
     assert first["usage"]["input_tokens"] == 700
     assert first["cost_usd"] == pytest.approx(0.000701)
+
+
+@pytest.mark.parametrize("client", ["anthropic", "chat", "responses", "gemini"])
+@pytest.mark.parametrize("document", [False, True])
+def test_an_image_in_an_answer_is_shown_or_declared(
+    mount: Any, fakes: Any, client: str, document: bool
+) -> None:
+    parts = [{"text": "here"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]
+    content = {"role": "model", "parts": parts}
+    candidate = {"index": 0, "content": content, "finishReason": "STOP"}
+    body = {"candidates": [candidate], "modelVersion": "up"}
+    raw = encode(orjson.dumps(body))
+    fakes.a.script = Script(body=body) if document else Script(raw=raw, content_type=EVENTS)
+    served = mount(two(fakes, "gemini"))
+    got = served.post(*asked(client, True), BEST)
+    assert got.provider == "a"
+    assert b"here" in got.body
+    lost = [loss["feature"] for loss in served.record(got)["losses"]]
+    assert lost or b"AAAA" in got.body
+    assert (b"AAAA" in got.body) == (client == "gemini")
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("dialect", ["anthropic", "chat", "gemini"])
+def test_all_but_the_last_frame_keeps_its_bytes(dialect: str, ending: bytes) -> None:
+    """Also the frames that could have been the last one, and fields of theirs we do not read."""
+    rows: list[tuple[str | None, bytes]]
+    if dialect == "anthropic":
+        rows = [
+            ("message_start", b'{"type":"message_start","message":{"model":"m"}}'),
+            ("message_delta", b'{"type":"message_delta","delta":{"stop_reason":"end_turn"}}'),
+            ("ping", b'{"type": "ping"}'),
+            ("message_stop", b'{"type":"message_stop"}'),
+        ]
+    elif dialect == "gemini":
+        part = b'{"candidates": [{"content": {"parts": [{"text": "a"}]}%b}], "modelVersion": "m"}'
+        rows = [(None, part % b""), (None, part % b', "finishReason": "STOP"'), (None, part % b"")]
+    else:
+        chunk = b'{"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": %b}]}'
+        rows = [(None, chunk % b"null"), (None, chunk % b'"stop"'), (None, b'{"choices":[]}')]
+    wire = [
+        b"id: 7%bevent:%b%bdata:%b%b%b"
+        % (ending, (name or "message").encode(), ending, data, ending, ending)
+        for name, data in rows
+    ]
+    passing = PassThrough(dialect, "m")
+    sent = b"".join(passing.feed(frame) for frame in wire)
+    assert sent == b"".join(wire[:-1])
+    assert passing.finished
+
+
+@pytest.mark.parametrize("more", [b"", b"data: [DONE]\n\n"])
+def test_a_whole_message_ends_as_a_message_does(mount: Any, fakes: Any, more: bytes) -> None:
+    """The stop reason makes it whole; the last event is ours to add, as ``[DONE]`` is in chat."""
+    rows: list[Any] = [
+        {"type": "message_start", "message": {"id": "x", "type": "message", "model": "up"}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "hi"},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+    ]
+    wire = b"".join(encode(orjson.dumps(row), str(row["type"])) for row in rows) + more
+    fakes.a.script = Script(raw=wire, content_type=EVENTS)
+    got = mount(two(fakes, "anthropic")).post(*asked("anthropic", True), BEST)
+    kinds = [event["type"] for event in got.events]
+    assert kinds[-2:] == ["message_delta", "message_stop"]
+    assert kinds.count("message_stop") == 1
+    assert "x-aiproxy" in got.events[-1]
+
+
+UNREAD = {
+    "type": "error",
+    "error": {
+        "type": "invalid_request_error",
+        "message": "messages.1.content.0: Invalid `signature` in `thinking` block",
+    },
+}
+THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "c2lnbmVk"}
+SIGNED = [
+    *HELLO,
+    {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "Hi"}]},
+    *HELLO,
+]
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "up",
+    "content": [{"type": "text", "text": "hi"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
+
+
+@pytest.mark.parametrize("policy", ["none", "automatic"])
+def test_what_a_provider_cannot_read_is_taken_out_once(mount: Any, fakes: Any, policy: str) -> None:
+    served = mount(two(fakes, "anthropic"))
+    headers = {**BEST, "X-AI-Failover-Policy": policy, "Idempotency-Key": "once"}
+    body = {"model": "m", "max_tokens": 9, "messages": SIGNED}
+    fakes.a.queue = [Script(status=400, body=UNREAD), Script(body=MESSAGE)]
+    got = served.post(MESSAGES, body, headers)
+    assert (got.status, got.provider) == (200, "a"), got
+    first, second = fakes.a.seen
+    assert first.body["messages"] == SIGNED
+    assert THOUGHT not in second.body["messages"][1]["content"]
+    assert "idempotency-key" not in second.headers
+    assert served.record(got)["losses"][0]["feature"] == "reasoning"
+    fakes.a.script = Script(status=400, body=UNREAD)
+    got = served.post(MESSAGES, body, headers)
+    assert len(fakes.a.seen) == 4
+    if policy == "none":
+        assert got.status >= 400
+        assert fakes.called() == {"a": 4}
+    else:
+        assert (got.status, got.provider) == (200, "b")

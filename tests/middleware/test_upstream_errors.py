@@ -590,3 +590,12 @@ def test_any_document_has_a_fault_and_nothing_raises(status: int, document: Any)
 def test_any_wait_is_a_number_of_seconds_or_none(value: str, name: str) -> None:
     told = retry_after(((name, value),), NOW)
     assert told is None or told >= 0
+
+
+def test_a_wait_in_the_clients_own_words_blocks_nobody() -> None:
+    """A text sent back in quotes must not keep a provider from everybody for an hour."""
+    for status in (429, 500, 503):
+        body = openai('cannot answer "please try again in 59 minutes"')
+        fault = of_answer(Answer(status, (), orjson.dumps(body)), NOW)
+        assert fault is not None
+        assert fault.retry_after_s is None

@@ -160,7 +160,7 @@ def _attempt(
         asked.body,
         model,
         original=asked.original,
-        decoded=asked.decoded,
+        canonical=asked.canonical,
     )
     if mend is not None and out.check is not None:
         out.body = answer_check.mended(out.check, mend.text, mend.why)

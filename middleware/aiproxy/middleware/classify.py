@@ -84,7 +84,7 @@ def last_user_text(body: Mapping[str, Any]) -> str:
     for turn in reversed(turns):
         if isinstance(turn, str):
             return turn
-        if isinstance(turn, Mapping) and turn.get("role", "user") == "user":
+        if isinstance(turn, (dict, Mapping)) and turn.get("role", "user") == "user":
             return _text(turn.get("content"))
     return ""
 
@@ -94,5 +94,5 @@ def _text(content: Any) -> str:
         return content
     if not isinstance(content, Sequence):
         return ""
-    parts = (part.get("text") for part in content if isinstance(part, Mapping))
+    parts = (part.get("text") for part in content if isinstance(part, (dict, Mapping)))
     return " ".join(text for text in parts if isinstance(text, str))

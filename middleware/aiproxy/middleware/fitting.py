@@ -24,8 +24,8 @@ _UNREAD: Final = Loss("reasoning", "the provider could not read the opaque data 
 def fitted(out: Outgoing, model: Model, *, unsealed: bool = False) -> Outgoing:
     """Return what is sent to ``model``; ``unsealed``: without any opaque data of earlier turns."""
     rules = model.provider.quirks
-    quirky = bool(rules) and out.dialect == "chat"
-    marked = not out.translated and any(mark in out.body for mark in continuity.MARKS)
+    quirky = out.dialect == "chat" and bool(rules)
+    marked = not out.translated and continuity.may_hold_foreign(out.dialect, out.body)
     if not (quirky or marked or unsealed):
         return out
     body: dict[str, Any] = orjson.loads(out.body)

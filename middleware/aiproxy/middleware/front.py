@@ -87,14 +87,14 @@ class Front:
         if method not in ("GET", "HEAD"):
             return None
         new_id = request_id(headers, gateway.runtime.new_id)
+        if path.startswith(_DECISIONS):
+            return json_reply(gateway.decision(path[len(_DECISIONS) :], owner), new_id)
         if api:
             return self._listed(path, api, new_id)
         if path.rstrip("/") == _MODELS:
             return json_reply(gateway.models(), new_id)
         if path.startswith(_MODELS + "/"):
             return json_reply(gateway.model(unquote(path[len(_MODELS) + 1 :])), new_id)
-        if path.startswith(_DECISIONS):
-            return json_reply(gateway.decision(path[len(_DECISIONS) :], owner), new_id)
         return None
 
     def _listed(self, path: str, api: str, new_id: str) -> Reply | None:

@@ -24,6 +24,8 @@ from aiproxy.middleware.settings import MODEL_FOLDER, Settings
 FOREIGN: Final = frozenset({"anthropic", "gemini"})
 _MESSAGES: Final = "/v1/messages"
 _MODELS: Final = "/v1/models"
+#: Google's alone, served here or not.
+_BETA_FOLDER: Final = MODEL_FOLDER.removesuffix("models")
 #: Sent by Google's clients and by nobody else's.
 _GOOGLE_HEADERS: Final = frozenset({"x-goog-api-key", "x-goog-api-client"})
 _COUNTING: Final = "/count_tokens"
@@ -89,25 +91,28 @@ class Routes:
     def speaks(self, path: str, headers: Headers = ()) -> str:
         """Return the API that is spoken at any path of ours, served or not: *anthropic*,
         *gemini*, or the empty string for OpenAI's. At the one list of models that all three have,
-        the client's own headers tell."""
+        and where nobody else is at home, the client's own headers tell."""
         found = self._exact.get(path)
         if found is not None:
             return found.endpoint if found.endpoint in FOREIGN else ""
-        if path == _MODELS or path.startswith(_MODELS + "/"):
-            told = {name for name, _ in headers}
-            if "anthropic-version" in told:
-                return "anthropic"
-            return "" if told.isdisjoint(_GOOGLE_HEADERS) else "gemini"
-        if path.startswith(self.folders) or path + "/" in self.folders:
-            return "gemini"
-        return speaks(path)
+        listed = path == _MODELS or path.startswith(_MODELS + "/")
+        if not listed:
+            if path.startswith(self.folders) or path + "/" in self.folders:
+                return "gemini"
+            usual = speaks(path)
+            if usual:
+                return usual
+        told = {name for name, _ in headers}
+        if "anthropic-version" in told:
+            return "anthropic"
+        return "" if told.isdisjoint(_GOOGLE_HEADERS) else "gemini"
 
 
 def speaks(path: str) -> str:
     """Return the API that is usual at a path: *anthropic*, *gemini*, or the empty string."""
     if path == _MESSAGES or path.startswith(_MESSAGES + "/"):
         return "anthropic"
-    if path == MODEL_FOLDER or path.startswith(MODEL_FOLDER + "/"):
+    if path.startswith(_BETA_FOLDER):
         return "gemini"
     return ""
 

@@ -6,6 +6,8 @@ from typing import Final
 from aiproxy.middleware.dialects.sse import SSEEvent, SSEParser
 from aiproxy.middleware.effects import Flow, Headers, Outcome, Reply, Send, Start
 
+#: Octets. What comes here was bounded where it was read.
+_ANY: Final = 1 << 62
 _KIND: Final = ("content-type", "application/json; charset=utf-8")
 
 
@@ -47,7 +49,7 @@ class _Framer:
     __slots__ = ("_opened", "_parser")
 
     def __init__(self) -> None:
-        self._parser = SSEParser()
+        self._parser = SSEParser(_ANY, _ANY)
         self._opened = False
 
     def feed(self, data: bytes) -> bytes:

@@ -17,7 +17,7 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 def patch(raw: bytes, changes: Mapping[str, Any], *, remove: frozenset[str] = frozenset()) -> bytes:
     """Return the object ``raw`` with members replaced where they stand, added or removed."""
     members = _DECODE(raw)
-    gone = [name for name in remove if members.pop(name, None) is not None]
+    gone = [name for name in remove if members.pop(name, None) is not None] if remove else ()
     for name, value in changes.items():
         if name not in gone:
             members[name] = msgspec.Raw(orjson.dumps(value))

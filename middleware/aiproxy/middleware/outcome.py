@@ -217,7 +217,7 @@ def _fault(
         param = _known_path(told.param) if dialect in _OUR_NAMES else None
         shown = 413 if kind == "request_too_large" else status
         return Fault("http_4xx", "never", shown, counts=False, code=code, param=param)
-    wait = _first(wait, told.wait_s, in_prose(told.message))
+    wait = _first(wait, told.wait_s, in_prose(told.plain))
     if kind == "quota_exhausted":
         whole = whole_account(told)
         return Fault("rate_limited", "other", status, wait, whole, cool_s=QUOTA_COOL_S)

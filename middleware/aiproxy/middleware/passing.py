@@ -22,16 +22,18 @@ from aiproxy.middleware.members import append, patch
 class _Frames:
     """How the frames of a dialect are built. ``inside`` is the member whose object holds the model
     name (the frame itself when empty), ``model`` the name's own member. ``done``: a good stream
-    ends with ``[DONE]``. ``failure`` names the event that reports a failure."""
+    ends with ``[DONE]``. ``failure`` names the event that reports a failure, ``last`` the one that
+    ends every good stream, also where a provider leaves it out."""
 
     inside: str = ""
     model: str = "model"
     done: bool = True
     failure: str | None = None
+    last: str | None = None
 
 
 _FRAMES: Final[Mapping[str, _Frames]] = {
-    "anthropic": _Frames("message", done=False, failure="error"),
+    "anthropic": _Frames("message", done=False, failure="error", last="message_stop"),
     "gemini": _Frames(model="modelVersion", done=False),
     "responses": _Frames("response"),
 }
@@ -53,7 +55,7 @@ class PassThrough:
     """Same dialect in and out. ``model`` is the name the client is told."""
 
     def __init__(self, dialect: str, model: str, *, rename: Renamer | None = None) -> None:
-        self._parser = sse.SSEParser()
+        self._parser = sse.parser_for(dialect)
         self._observer = observer(dialect)
         self._dialect = dialect
         self._frames = _FRAMES.get(dialect, _PLAIN)
@@ -61,7 +63,7 @@ class PassThrough:
         self._rename = rename
         self._swap: tuple[bytes, bytes, bytes] | None = None
         self._swapped: str | None = None
-        self._pending: tuple[bytes, str | None] | None = None
+        self._pending: tuple[bytes, str | None, bytes] | None = None  # data, event, whole frame
         self._first: Mapping[str, Any] = {}
         self._sequence = -1
         self._last = b""
@@ -118,10 +120,10 @@ class PassThrough:
             self.output_bytes += len(data)
             raw = self._told(payload, data, event)
             if self._pending is not None:
-                out.append(sse.encode(*self._pending))
+                out.append(self._pending[2])
                 self._pending = None
             if flags & (FINISH | TERMINAL) or self._observer.finished:
-                self._pending = (data if raw is event.raw else self._last, event.event)
+                self._pending = (data if raw is event.raw else self._last, event.event, raw)
                 if flags & TERMINAL:
                     self.closed = True
             else:
@@ -174,16 +176,19 @@ class PassThrough:
 
     def finish(self, extra: Mapping[str, Any]) -> bytes:
         assert self._pending is not None
-        data, event = self._pending
+        data, event, whole = self._pending
+        last, held = self._frames.last, b""
+        if last is not None and orjson.loads(data).get("type") != last:
+            data, event, held = orjson.dumps({"type": last}), last, whole
         for name, value in extra.items():
             # The provider may be a router of this kind: its own account gives way to ours.
             taken = orjson.dumps(name) in data
             data = patch(data, {name: value}) if taken else append(data, name, value)
         end = sse.DONE_FRAME if self._frames.done else b""
-        return sse.encode(data, event) + end
+        return held + sse.encode(data, event) + end
 
     def fail(self, error: Mapping[str, Any]) -> bytes:
-        held = b"" if self._pending is None else sse.encode(*self._pending)
+        held = b"" if self._pending is None else self._pending[2]
         if self._dialect in _OPENAI:
             return held + sse.encode(orjson.dumps({"error": error}))
         if self._dialect != "responses":

@@ -5,7 +5,7 @@ dialect: through the canonical form, re-translated for every attempt, losses dec
 ``auto`` never leaves the router (XAI-AUTO-002).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -92,13 +92,13 @@ def prepare(
     model: Model,
     *,
     original: Mapping[str, Any] | None = None,
-    decoded: CanonicalRequest | None = None,
+    canonical: Callable[[], CanonicalRequest] | None = None,
 ) -> Outgoing:
     """Return the body for one candidate.
 
     ``raw`` is the client's body as received and ``original`` the same parsed; ``body`` is the
     request in OpenAI's shape, and ``original`` is ``None`` where that is the client's own.
-    ``decoded`` is the canonical form of either, where it is known already.
+    ``canonical`` gives the canonical form of the client's own, which is asked for when needed.
 
     Raises:
         Untranslatable: its dialect cannot express what the request needs.
@@ -109,16 +109,18 @@ def prepare(
     same = dialect == intent.endpoint
     # A shape passes to whoever is not known to lack it; only an operator's word says otherwise.
     if same and model.response_formats is not None and not _SHAPED.isdisjoint(intent.features):
-        same = _takes_shape(intent, given, model)
+        same = _takes_shape(_read(intent, given, canonical), model)
     if not intent.autos and not intent.selects:
         if same:
             return _same_dialect(intent, raw, model, dialect)
-        return _translated(intent, given, model, dialect, NOTHING, decoded)
+        request = _read(intent, given, canonical)
+        return _translated(intent, request, model, dialect, NOTHING)
     resolved = resolve(intent, body, model, dialect)
     if same:
         out = _patched(raw, given, model, dialect, resolved)
     else:
-        out = _translated(intent, given, model, dialect, resolved, decoded)
+        request = _read(intent, given, canonical)
+        out = _translated(intent, request, model, dialect, resolved)
     out.auto = resolved.record(intent, model)
     out.limit = resolved.limit
     if resolved.rung is not None:
@@ -126,6 +128,15 @@ def prepare(
     if resolved.offer is not None:
         out.tools, out.renames = resolved.offer.record(), resolved.offer.renames
     return out
+
+
+def _read(
+    intent: Intent, given: Mapping[str, Any], canonical: Callable[[], CanonicalRequest] | None
+) -> CanonicalRequest:
+    if canonical is not None:
+        return canonical()
+    found: CanonicalRequest = codec(intent.endpoint).decode_request(given)
+    return found
 
 
 def _same_dialect(intent: Intent, raw: bytes, model: Model, dialect: str) -> Outgoing:
@@ -143,8 +154,8 @@ def _patched(
     return Outgoing(dialect, raw, translated=False, losses=tuple(changes.losses))
 
 
-def _takes_shape(intent: Intent, given: Mapping[str, Any], model: Model) -> bool:
-    wanted = shapes.shape_of(codec(intent.endpoint).decode_request(given))
+def _takes_shape(request: CanonicalRequest, model: Model) -> bool:
+    wanted = shapes.shape_of(request)
     return wanted is None or shapes.known_shape(model, wanted.kind) == wanted.kind
 
 
@@ -172,6 +183,18 @@ def _check_results(request: CanonicalRequest) -> None:
                 )
 
 
+def _check_meaning(request: CanonicalRequest) -> None:
+    """Refuse what only the client's own API can mean.
+
+    Raises:
+        Untranslatable: the prompt is only to be cached, or part of it is kept by the provider.
+    """
+    if request.sampling.max_tokens == 0:
+        raise Untranslatable("max_tokens", "no other API fills its cache without an answer")
+    if request.source == "gemini" and request.extra.get("cachedContent"):
+        raise Untranslatable("cachedContent", "the beginning of the prompt is kept by Google")
+
+
 def _dumped(body: Any) -> bytes:
     """Write a body. The reader in front takes deeper nesting than the writer can write."""
     try:
@@ -183,19 +206,13 @@ def _dumped(body: Any) -> bytes:
 
 
 def _translated(
-    intent: Intent,
-    given: Mapping[str, Any],
-    model: Model,
-    dialect: str,
-    resolved: Resolved,
-    decoded: CanonicalRequest | None,
+    intent: Intent, request: CanonicalRequest, model: Model, dialect: str, resolved: Resolved
 ) -> Outgoing:
     if intent.endpoint == "embeddings":  # a canonical form of its own, of texts and no turns
-        wanted_vectors = codec(intent.endpoint).decode_request(given)
-        encoded, losses = codec(dialect).encode_request(wanted_vectors, model.upstream)
+        encoded, losses = codec(dialect).encode_request(request, model.upstream)
         return Outgoing(dialect, _dumped(encoded), translated=True, losses=tuple(losses))
-    request: CanonicalRequest = decoded or codec(intent.endpoint).decode_request(given)
     _check_results(request)
+    _check_meaning(request)
     written = write(request, resolved, model, dialect)
     wanted = shapes.shape_of(written.request)
     if wanted is None:

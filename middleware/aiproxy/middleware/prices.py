@@ -55,7 +55,7 @@ class Price:
         of text, which usage does not tell: it counts in ``worst`` only."""
         if not (self.input or self.output):
             return self.per_item + self.per_request
-        held = self.at(usage.input)
+        held = self.at(usage.input) if self.tiers else self
         cached = min(usage.cached, usage.input)
         written = min(usage.cache_write, usage.input - cached)
         tokens = held.input * usage.input + held.output * usage.output
@@ -69,8 +69,14 @@ class Price:
 
     def worst(self, input_tokens: int, output_tokens: int, items: int = 1) -> int:
         """The most an answer of that size can cost; writing to a cache may be the dearest way."""
-        held = self.at(input_tokens)
-        tokens = held.reading * input_tokens + held.writing * output_tokens
+        held = self.at(input_tokens) if self.tiers else self
+        # Asked of every candidate of every request: ``reading`` and ``writing``, without the calls.
+        per_input, per_output = held.input, held.output
+        if held.cache_write is not None and held.cache_write > per_input:
+            per_input = held.cache_write
+        if held.reasoning is not None and held.reasoning > per_output:
+            per_output = held.reasoning
+        tokens = per_input * input_tokens + per_output * output_tokens
         return tokens + self.per_item * items + self.per_request
 
     @property

@@ -83,7 +83,7 @@ class Translation:
         teller: Teller | None = None,
         kinds: Mapping[str, canonical.ToolKind] = _NO_KINDS,
     ) -> None:
-        self._parser = sse.SSEParser()
+        self._parser = sse.parser_for(upstream)
         self._decoder = stream_decoder(upstream, kinds)
         self._encoder = codec(client).StreamEncoder(envelope)
         if hasattr(self._encoder, "source"):
@@ -234,10 +234,23 @@ def _part_told(
             yield canonical.ReasoningDelta(
                 "", choice, "text", number, 0, part.signature, part.encrypted, origin
             )
+    elif isinstance(part, canonical.Image | canonical.File):
+        yield _medium(part, choice, source)
     elif isinstance(part, canonical.Opaque):
         yield canonical.OpaqueItem(part.dialect, part.kind, part.value, choice)
     elif isinstance(part, canonical.Audio):
         yield canonical.AudioDelta(part.data, part.transcript, part.id, None, choice)
+
+
+def _medium(
+    part: canonical.Image | canonical.File, choice: int, source: str
+) -> canonical.OpaqueItem:
+    """An image or a file as the one dialect that streams them has it; the others declare it."""
+    from aiproxy.middleware.dialects.gemini.reply_out import said_part
+
+    return canonical.OpaqueItem(
+        "gemini", type(part).__name__.lower(), said_part(part, source) or {}, choice
+    )
 
 
 def _call_told(

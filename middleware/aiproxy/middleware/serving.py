@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from aiproxy.middleware.decision import Attempt, Decision
 from aiproxy.middleware.dialects.canonical import CanonicalRequest, Envelope, Usage
+from aiproxy.middleware.dialects.codecs import codec
 from aiproxy.middleware.disclosure import response_headers
 from aiproxy.middleware.effects import Answer, Effect, Headers, Outcome
 from aiproxy.middleware.gateway import Gateway, Inbound
@@ -73,6 +74,17 @@ class Asked:
     native: NativeRequest | None = None
     original: Mapping[str, Any] | None = None
     decoded: CanonicalRequest | None = None
+
+    def canonical(self) -> CanonicalRequest:
+        """Return the canonical form, which is made once for all attempts.
+
+        Raises:
+            MalformedRequest: a member cannot be read.
+        """
+        if self.decoded is None:
+            given = self.body if self.original is None else self.original
+            self.decoded = codec(self.endpoint).decode_request(given)
+        return self.decoded
 
 
 @dataclass(slots=True)

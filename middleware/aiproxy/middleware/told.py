@@ -36,6 +36,8 @@ _STATUSES: Final = (
     "status",
     "code",
 )
+#: Members whose object may be, or hold, the error; their list is something else.
+_WRAPPERS: Final = ("Output", "base_resp", "promptFeedback", "detail", "message", "response")
 _LONGEST_MESSAGE: Final = 2000
 _MOST_ROWS: Final = 8
 #: An apostrophe inside a word opens nothing.
@@ -80,46 +82,56 @@ def read(body: bytes) -> Told:
 
 def tell(document: Any) -> Told:
     """Return what a document says of an error, in any of the known shapes."""
-    objects = list(_objects(document))
+    objects = _objects(document)
     if not objects:
         return Told(message=_lower(document)) if isinstance(document, str) else NOTHING
-    words = dict.fromkeys(word for value in reversed(objects) for word in _words(value))
-    details = [row for value in objects for row in _rows(value.get("details"))]
+    objects.reverse()
+    words = dict.fromkeys(word for value in objects for word in _words(value))
+    details = [row for value in reversed(objects) for row in _rows(value.get("details"))]
     quotas = [str(v.get("quotaId", "")) for row in details for v in _rows(row.get("violations"))]
     waits = [found for row in details if (found := _delay(row.get("retryDelay"))) is not None]
     return Told(
         words=tuple(words),
-        message=next((text for value in reversed(objects) if (text := _message(value))), ""),
-        status=next((s for value in reversed(objects) if (s := _status(value))), None),
-        param=next((p for value in reversed(objects) if (p := _param(value))), None),
+        message=next((text for value in objects if (text := _message(value))), ""),
+        status=next((s for value in objects if (s := _status(value))), None),
+        param=next((p for value in objects if (p := _param(value))), None),
         wait_s=max(waits, default=None),
         daily=any("PerDay" in name for name in quotas),
         one_model=bool(quotas) and all("PerModel" in name for name in quotas),
     )
 
 
-def _objects(document: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+def _objects(document: Any) -> list[dict[str, Any]]:
     """Every object that may hold words, from the outermost to the innermost."""
+    found: list[dict[str, Any]] = []
+    _gather(document, found, 0)
+    return found
+
+
+def _gather(document: Any, found: list[dict[str, Any]], depth: int) -> None:
     if depth > 4:
         return
     if isinstance(document, list):
         for row in document[:_MOST_ROWS]:
-            yield from _objects(row, depth + 1)
+            _gather(row, found, depth + 1)
         return
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return
-    yield document
-    for name in ("Output", "base_resp", "promptFeedback", "detail", "message", "response"):
-        if isinstance(document.get(name), Mapping):
-            yield from _objects(document[name], depth + 1)
+    found.append(document)
+    for name in _WRAPPERS:
+        inner = document.get(name)
+        if isinstance(inner, dict):
+            _gather(inner, found, depth + 1)
     for name in ("details", "errors", "error", "innererror"):
-        yield from _objects(document.get(name), depth + 1)
+        inner = document.get(name)
+        if isinstance(inner, dict | list):
+            _gather(inner, found, depth + 1)
 
 
 def _words(value: Mapping[str, Any]) -> Iterator[str]:
     for name in _WORDS:
         found = value.get(name)
-        if isinstance(found, bool) or not isinstance(found, str | int):
+        if found is None or isinstance(found, bool) or not isinstance(found, str | int):
             continue
         word = str(found).strip().lower()[:100]
         if word and word not in ("error", "failed"):
@@ -128,7 +140,7 @@ def _words(value: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(value.get("status_code"), int) and value["status_code"]:
         yield str(value["status_code"])
     metadata = value.get("metadata")
-    if isinstance(metadata, Mapping) and "flagged_input" in metadata:
+    if isinstance(metadata, dict) and "flagged_input" in metadata:
         yield "flagged_input"
     if isinstance(value.get("blockReason"), str):
         yield "blocked_prompt"
@@ -148,6 +160,8 @@ def _message(value: Mapping[str, Any]) -> str:
 def _status(value: Mapping[str, Any]) -> int | None:
     for name in _STATUSES:
         found = value.get(name)
+        if found is None:
+            continue
         if isinstance(found, str) and len(found) == 3 and found.isdecimal():
             found = int(found)
         if type(found) is int and 400 <= found <= 599:
@@ -186,8 +200,9 @@ def _delay(value: Any) -> float | None:
 
 
 def _rows(value: Any) -> list[Mapping[str, Any]]:
-    rows = value[:_MOST_ROWS] if isinstance(value, list) else []
-    return [row for row in rows if isinstance(row, Mapping)]
+    if not isinstance(value, list):
+        return []
+    return [row for row in value[:_MOST_ROWS] if isinstance(row, dict)]
 
 
 def _lower(text: str) -> str:

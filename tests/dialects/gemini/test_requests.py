@@ -678,7 +678,7 @@ def test_the_word_auto() -> None:
             {"contents": [{"parts": [{"functionResponse": {"response": {}}}]}]},
             "contents[0].parts[0].functionResponse.name",
         ),
-        ({"tools": {}}, "tools"),
+        ({"tools": 3}, "tools"),
         ({"tools": [{"functionDeclarations": [{}]}]}, "tools[0].functionDeclarations[0].name"),
         (
             {"toolConfig": {"functionCallingConfig": {"mode": "SOME"}}},

@@ -100,17 +100,20 @@ def write(request: CanonicalRequest, resolved: Resolved, model: Model, dialect: 
         parallel = parallel if offer.functions else None
         if offer.names:
             turns = tuple(_renamed(turn, offer.names) for turn in turns)
+    told = {
+        "turns": turns,
+        "tools": tools,
+        "tool_choice": choice,
+        "parallel_tool_calls": parallel,
+        "reasoning_effort": effort,
+        "sampling": sampling,
+        "response_format": shape,
+    }
+    changes: dict[str, Any] = {
+        name: value for name, value in told.items() if value is not getattr(request, name)
+    }
     written = Written(
-        replace(
-            request,
-            turns=turns,
-            tools=tools,
-            tool_choice=choice,
-            parallel_tool_calls=parallel,
-            reasoning_effort=effort,
-            sampling=sampling,
-            response_format=shape,
-        ),
+        replace(request, **changes) if changes else request,
         model.upstream,
         dialect,
         offer,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiproxy.middleware.auto.canonical_form import Written, write
+from aiproxy.middleware.auto.canonical_form import write
 from aiproxy.middleware.auto.resolving import Resolved
 from aiproxy.middleware.dialects.canonical import Json, Loss
 from aiproxy.middleware.dialects.codecs import codec
@@ -18,10 +18,15 @@ from aiproxy.middleware.registry import Model
 MODEL_IN_PATH: Final = frozenset({"gemini", "workers_ai"})
 #: Members that may hold the word auto in a dialect that is not OpenAI's.
 _WORDS: Final = ("tools", "max_tokens", "thinking", "reasoning", "reasoning_effort")
+_OPENAI: Final = frozenset({"chat", "responses"})
 _TURNS: Final = {"chat": "messages", "responses": "input"}
 _SHAPE_WORDS: Final = ("auto", "provider-adaptive")
 #: What the Messages API ties to thinking: they are taken from its encoder together.
 _THINKING: Final = ("thinking", "output_config", "max_tokens", "temperature", "top_p", "top_k")
+
+
+#: Texts of ours among the turns.
+Added = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -56,12 +61,19 @@ def changes_for(dialect: str, body: Mapping[str, Any], resolved: Resolved, model
     if dialect in _PLAIN:
         _limits(found, resolved)
         return found
+    rung = resolved.rung
+    if dialect in _OPENAI and resolved.offer is None and (rung is None or not rung.native):
+        # No member is the encoder's to say: the body need not be read.
+        added = () if rung is None or rung.instruction is None else (rung.instruction,)
+        _PATCHERS[dialect](found, body, {}, resolved, added)
+        found.remove -= found.put.keys()
+        return found
     turns = _TURNS.get(dialect)
     # Where no parameter depends on the turns they are not read.
     light = body if turns is None else {**body, turns: []}
     written = write(codec(dialect).decode_request(light), resolved, model, dialect)
     encoded, losses = written.encode()
-    _PATCHERS[dialect](found, body, encoded, resolved, written)
+    _PATCHERS[dialect](found, body, encoded, resolved, written.added)
     touched = found.put.keys() | found.remove | {"reasoning"}
     found.losses = [loss for loss in losses if loss.feature in touched]
     found.remove -= found.put.keys()
@@ -79,7 +91,7 @@ def _limits(found: Changes, resolved: Resolved) -> None:
 def _openai(found: Changes, body: Json, encoded: Json, resolved: Resolved, effort: str) -> None:
     _limits(found, resolved)
     found.remove.update(resolved.reasoning)
-    if resolved.rung is not None and resolved.rung.capability == "native" and effort in encoded:
+    if resolved.rung is not None and resolved.rung.native and effort in encoded:
         found.put[effort] = encoded[effort]
     if resolved.shape is not None:
         found.remove.add("response_format")
@@ -90,49 +102,43 @@ def _openai(found: Changes, body: Json, encoded: Json, resolved: Resolved, effor
             found.remove.add("parallel_tool_calls")
 
 
-def _chat(found: Changes, body: Json, encoded: Json, resolved: Resolved, written: Written) -> None:
+def _chat(found: Changes, body: Json, encoded: Json, resolved: Resolved, added: Added) -> None:
     _openai(found, body, encoded, resolved, "reasoning_effort")
     turns = _renamed(body.get("messages"), _chat_turn, resolved)
-    added = [{"role": "system", "content": text} for text in written.added]
-    if added or turns is not body.get("messages"):
-        found.put["messages"] = [*turns, *added]
+    texts = [{"role": "system", "content": text} for text in added]
+    if texts or turns is not body.get("messages"):
+        found.put["messages"] = [*turns, *texts]
 
 
-def _responses(
-    found: Changes, body: Json, encoded: Json, resolved: Resolved, written: Written
-) -> None:
+def _responses(found: Changes, body: Json, encoded: Json, resolved: Resolved, added: Added) -> None:
     _openai(found, body, encoded, resolved, "reasoning")
     items = _renamed(body.get("input"), _named_item, resolved)
-    if isinstance(items, str) and written.added:
+    if isinstance(items, str) and added:
         items = [{"role": "user", "content": items}]
-    added = [{"role": "developer", "content": text} for text in written.added]
-    if added or items is not body.get("input"):
-        found.put["input"] = [*(items or ()), *added]
+    texts = [{"role": "developer", "content": text} for text in added]
+    if texts or items is not body.get("input"):
+        found.put["input"] = [*(items or ()), *texts]
 
 
-def _anthropic(
-    found: Changes, body: Json, encoded: Json, resolved: Resolved, written: Written
-) -> None:
+def _anthropic(found: Changes, body: Json, encoded: Json, resolved: Resolved, added: Added) -> None:
     _clear(found, body)
     if resolved.limits or body.get("max_tokens") is None:
         found.take(encoded, ("max_tokens",))  # one is required: without ours the encoder's own
-    if resolved.rung is not None and resolved.rung.capability == "native":
+    if resolved.rung is not None and resolved.rung.native:
         found.take(encoded, _THINKING)
     if resolved.offer is not None:
         found.take(encoded, ("tools", "tool_choice"))
     turns = _renamed(body.get("messages"), _blocks, resolved)
     if turns is not body.get("messages"):
         found.put["messages"] = turns
-    if written.added:
+    if added:
         system = body.get("system")
         before = [{"type": "text", "text": system}] if isinstance(system, str) else system or ()
-        texts = ({"type": "text", "text": text} for text in written.added)
+        texts = ({"type": "text", "text": text} for text in added)
         found.put["system"] = [*before, *texts]
 
 
-def _gemini(
-    found: Changes, body: Json, encoded: Json, resolved: Resolved, written: Written
-) -> None:
+def _gemini(found: Changes, body: Json, encoded: Json, resolved: Resolved, added: Added) -> None:
     """Google reads both spellings of a member; what is written here has the one of its reference."""
     _clear(found, body)
     place, given = _spelled(body, "generationConfig", "generation_config")
@@ -141,7 +147,7 @@ def _gemini(
     for name in [n for n, value in config.items() if value in _SHAPE_WORDS]:
         del config[name]
     wanted = ["maxOutputTokens"] if resolved.limits and resolved.limit is not None else []
-    if resolved.rung is not None and resolved.rung.capability == "native":
+    if resolved.rung is not None and resolved.rung.native:
         wanted.append("thinkingConfig")
     config.update({name: made[name] for name in wanted if name in made})
     if config != (given or {}):
@@ -152,12 +158,14 @@ def _gemini(
     turns = _renamed(body.get("contents"), _parts, resolved)
     if turns is not body.get("contents"):
         found.put["contents"] = turns
-    if written.added:
+    if added:
         place, system = _spelled(body, "systemInstruction", "system_instruction")
         before = system.get("parts") if isinstance(system, Mapping) else None
         if isinstance(system, str):
             before = [{"text": system}]
-        texts = [{"text": text} for text in written.added]
+        elif isinstance(before, Mapping):
+            before = [before]
+        texts = [{"text": text} for text in added]
         found.put[place] = {"parts": [*(before or ()), *texts]}
 
 
@@ -174,7 +182,7 @@ def _clear(found: Changes, body: Json) -> None:
 
 
 _PLAIN: Final = frozenset({"completions", "embeddings"})
-_PATCHERS: Final[Mapping[str, Callable[[Changes, Json, Json, Resolved, Written], None]]] = {
+_PATCHERS: Final[Mapping[str, Callable[[Changes, Json, Json, Resolved, Added], None]]] = {
     "anthropic": _anthropic,
     "chat": _chat,
     "gemini": _gemini,

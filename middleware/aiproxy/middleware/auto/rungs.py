@@ -27,6 +27,11 @@ class Rung:
     technique: str | None = None
     instruction: str | None = None
 
+    @property
+    def native(self) -> bool:
+        """Whether the model reasons itself, as a setting of the request asks it to."""
+        return self.capability == "native"
+
     def record(self) -> dict[str, Any]:
         return {
             "requested": self.requested,

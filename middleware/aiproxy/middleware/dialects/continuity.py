@@ -17,23 +17,31 @@ from aiproxy.middleware.dialects.seals import (
     without_google,
 )
 
-#: What the raw bytes of a body hold if ``foreign_opaque`` may find something in it.
-MARKS: Final = (
-    b"aiproxy.",
-    b"reasoning_details",
-    b"thought_signature",
-    PREFIX_BASE64.encode(),
-    b'"signature":""',
-    b'"signature": ""',
-)
+_SEALS: Final = (b"aiproxy.", PREFIX_BASE64.encode())
+#: What the raw bytes of a body hold, one of these, if ``foreign_opaque`` may find something in it.
+_MARKS: Final[Mapping[str, tuple[bytes, ...]]] = {
+    "chat": (b"reasoning_details", b"thought_signature"),
+    "draft": (b"reasoning_details", b"thought_signature"),
+    "responses": _SEALS,
+    "gemini": _SEALS,
+    "anthropic": (*_SEALS, b'"signature":""', b'"signature": ""'),
+}
 #: Google's word for a call whose signature is not at hand.
 _NO_SIGNATURE: Final = "skip_thought_signature_validator"
+
+
+def may_hold_foreign(dialect: str, raw: bytes) -> bool:
+    """Tell whether it is worth reading the ``raw`` bytes of a request to look for such data."""
+    for mark in _MARKS.get(dialect, ()):  # noqa: SIM110 - every request passes here
+        if mark in raw:
+            return True
+    return False
 
 
 def foreign_opaque(dialect: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the top-level members of a request without the opaque data of other dialects.
 
-    ``None`` when there is none of it. Look for ``MARKS`` in the raw body first: that is cheaper.
+    ``None`` when there is none of it. Ask ``may_hold_foreign`` first: that is cheaper.
     Data an upstream of this dialect made itself, such as the ``reasoning_details`` of a provider
     that speaks chat, stays.
     """

@@ -56,8 +56,8 @@ def prompt_tokens(dialect: str, body: Mapping[str, Any]) -> int:
         count.fixed += PER_TOOL * len(tools)
         count.json(tools)
     text = body.get("text")
-    shape = text.get("format") if isinstance(text, Mapping) else body.get("response_format")
-    if isinstance(shape, Mapping) and len(shape) > 1:
+    shape = text.get("format") if isinstance(text, (dict, Mapping)) else body.get("response_format")
+    if isinstance(shape, (dict, Mapping)) and len(shape) > 1:
         count.json(shape)
     return max(1, count.total() + PER_REPLY)
 
@@ -110,14 +110,14 @@ class _Count:
         elif isinstance(value, list):
             for item in value:
                 self.content(item)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, (dict, Mapping)):
             self._object(value)
 
     def _object(self, value: Mapping[str, Any]) -> None:
         kind = value.get("type")
         if kind in ("image_url", "input_image", "image"):
             inner = value.get("image_url")
-            holder = inner if isinstance(inner, Mapping) else value
+            holder = inner if isinstance(inner, (dict, Mapping)) else value
             self.fixed += IMAGE_LOW if holder.get("detail") == "low" else IMAGE
             return
         if kind in ("file", "input_file"):
@@ -135,13 +135,13 @@ class _Count:
             for call in calls:
                 inner = (
                     call.get("function") or call.get("custom")
-                    if isinstance(call, Mapping)
+                    if isinstance(call, (dict, Mapping))
                     else None
                 )
-                if isinstance(inner, Mapping):
+                if isinstance(inner, (dict, Mapping)):
                     self.fixed += PER_MESSAGE
                     self.content(inner.get("name"))
                     self.content(inner)
         legacy = value.get("function_call")
-        if isinstance(legacy, Mapping):
+        if isinstance(legacy, (dict, Mapping)):
             self.content(legacy)

@@ -65,7 +65,7 @@ def needs(dialect: str, body: Mapping[str, Any]) -> frozenset[str]:
 
 def _contents(turns: Iterable[Any], found: set[str]) -> None:
     for turn in turns:
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, (dict, Mapping)):
             continue
         content = turn.get("content")
         if content.__class__ is str:
@@ -73,7 +73,11 @@ def _contents(turns: Iterable[Any], found: set[str]) -> None:
         for parts in (content, turn.get("output")):
             if isinstance(parts, list):
                 for part in parts:
-                    need = _PARTS.get(word(part.get("type"))) if isinstance(part, Mapping) else None
+                    need = (
+                        _PARTS.get(word(part.get("type")))
+                        if isinstance(part, (dict, Mapping))
+                        else None
+                    )
                     if need is not None:
                         found.add(need)
         if turn.get("type") == "item_reference":
@@ -82,7 +86,7 @@ def _contents(turns: Iterable[Any], found: set[str]) -> None:
 
 def _members(dialect: str, body: Mapping[str, Any], found: set[str]) -> None:
     for tool in _list(body.get("tools")):
-        kind = tool.get("type") if isinstance(tool, Mapping) else None
+        kind = tool.get("type") if isinstance(tool, (dict, Mapping)) else None
         found.add("tools" if kind in ("function", "custom", None) else "hosted_tools")
     if _list(body.get("functions")):
         found.add("tools")
@@ -100,7 +104,7 @@ def _members(dialect: str, body: Mapping[str, Any], found: set[str]) -> None:
     if body.get("audio") or "audio" in _list(body.get("modalities")):
         found.add("audio")
     reasoning = body.get("reasoning")
-    effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else None
+    effort = reasoning.get("effort") if isinstance(reasoning, (dict, Mapping)) else None
     if (effort or body.get("reasoning_effort") or "none") != "none":
         found.add("reasoning")
     if dialect != "completions" and any(
@@ -111,9 +115,9 @@ def _members(dialect: str, body: Mapping[str, Any], found: set[str]) -> None:
 
 def _shape(body: Mapping[str, Any], found: set[str]) -> None:
     text = body.get("text")
-    shape = text.get("format") if isinstance(text, Mapping) else None
+    shape = text.get("format") if isinstance(text, (dict, Mapping)) else None
     shape = shape or body.get("response_format")
-    if not isinstance(shape, Mapping):
+    if not isinstance(shape, (dict, Mapping)):
         return
     if shape.get("type") == "json_schema" or "json_schema" in shape:
         found.add("json_schema")

@@ -68,7 +68,9 @@ class _Watched:
 
     def _failed(self, error: object, payload: Mapping[str, Any]) -> int:
         if self.error is None:
-            self.error = error if isinstance(error, Mapping) else {"message": str(error or "")}
+            self.error = (
+                error if isinstance(error, (dict, Mapping)) else {"message": str(error or "")}
+            )
             if not error:
                 self.error = payload
         return ERROR
@@ -92,7 +94,7 @@ class _ChatObserver(_Watched):
             if isinstance(model, str):
                 self.model = model
         usage = payload.get("usage")
-        if usage is not None and isinstance(usage, Mapping) and usage:
+        if usage is not None and isinstance(usage, (dict, Mapping)) and usage:
             self._usage = usage
             flags = USAGE
         choices = payload.get("choices")
@@ -143,7 +145,7 @@ class _CompletionsObserver(_ChatObserver):
         choices = payload.get("choices")
         if not flags & ERROR and isinstance(choices, list):
             for choice in choices:
-                if isinstance(choice, Mapping) and choice.get("text"):
+                if isinstance(choice, (dict, Mapping)) and choice.get("text"):
                     self.content_seen = True
                     return flags | CONTENT
         return flags
@@ -205,13 +207,13 @@ class _ResponsesObserver(_Watched):
         return 0
 
     def _started(self, response: object) -> int:
-        if isinstance(response, Mapping) and isinstance(response.get("model"), str):
+        if isinstance(response, (dict, Mapping)) and isinstance(response.get("model"), str):
             self.model = response["model"]
         return 0
 
     def _item(self, item: object, done: bool) -> int:
         """A tool call or hosted call is content as soon as it begins; others once they say."""
-        if not isinstance(item, Mapping):
+        if not isinstance(item, (dict, Mapping)):
             return 0
         kind = word(item.get("type"))
         if kind in _QUIET_ITEMS and not (done and _says(item)):
@@ -220,11 +222,11 @@ class _ResponsesObserver(_Watched):
         return CONTENT
 
     def _ended(self, kind: str, response: object) -> int:
-        response = response if isinstance(response, Mapping) else {}
+        response = response if isinstance(response, (dict, Mapping)) else {}
         self._started(response)
         flags = TERMINAL
         usage = response.get("usage")
-        if isinstance(usage, Mapping) and usage:
+        if isinstance(usage, (dict, Mapping)) and usage:
             self._usage = usage
             flags |= USAGE
         if kind == "response.failed":
@@ -233,7 +235,7 @@ class _ResponsesObserver(_Watched):
         output = response.get("output")
         if not self.content_seen and isinstance(output, list):
             for item in output:
-                if isinstance(item, Mapping) and (
+                if isinstance(item, (dict, Mapping)) and (
                     word(item.get("type")) not in _QUIET_ITEMS or _says(item)
                 ):
                     self.content_seen = True
@@ -247,7 +249,7 @@ def _says(item: Mapping[str, Any]) -> bool:
         parts = item.get(name)
         if isinstance(parts, list):
             for part in parts:
-                if isinstance(part, Mapping) and (part.get("text") or part.get("refusal")):
+                if isinstance(part, (dict, Mapping)) and (part.get("text") or part.get("refusal")):
                     return True
     return False
 
@@ -276,7 +278,7 @@ def check_reply(dialect: str, body: object) -> str | None:
 
     The reason is ours: it never quotes the body.
     """
-    if not isinstance(body, Mapping):
+    if not isinstance(body, (dict, Mapping)):
         return "the body is not a JSON object"
     if dialect not in ("completions", "embeddings"):
         fault: str | None = codec(dialect).check_reply(body)
@@ -292,7 +294,7 @@ def check_reply(dialect: str, body: object) -> str | None:
         return f"{member} is empty"
     inner = "embedding" if dialect == "embeddings" else "text"
     for i, entry in enumerate(entries):
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, (dict, Mapping)):
             return f"{member}[{i}] is not an object"
         value = entry.get(inner)
         if value is None:

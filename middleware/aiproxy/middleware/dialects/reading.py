@@ -169,7 +169,7 @@ def objects(value: object) -> list[Json]:
     """Return the objects of a list; anything else has none."""
     if not isinstance(value, list | tuple):
         return []
-    return [x for x in value if isinstance(x, dict) or isinstance(x, Mapping)]
+    return [x for x in value if isinstance(x, (dict, Mapping))]
 
 
 def logprobs(value: object) -> tuple[Json, ...] | None:

@@ -12,6 +12,8 @@ import orjson
 DONE: Final = b"[DONE]"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
+#: Bound of an event that may hold a picture.
+_MOST_PICTURE_BYTES: Final = 32 << 20
 _BOM: Final = b"\xef\xbb\xbf"
 # Atomic groups: without them CR LF would also match as an empty line between its two halves.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
@@ -60,6 +62,13 @@ class SSEEvent:
     def __repr__(self) -> str:
         size = "no data" if self.data is None else f"{len(self.data)} bytes"
         return f"SSEEvent({self.event!r}, {size})"
+
+
+def parser_for(dialect: str) -> "SSEParser":
+    """Return a parser for the streams of a dialect: Gemini puts a whole picture into one event."""
+    if dialect == "gemini":
+        return SSEParser(_MOST_PICTURE_BYTES, _MOST_PICTURE_BYTES)
+    return SSEParser()
 
 
 class SSEParser:

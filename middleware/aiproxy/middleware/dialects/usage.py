@@ -17,7 +17,7 @@ def read_usage(value: object) -> Usage | None:
     Servers that leave reasoning out of the completion count but in the total (total = prompt +
     completion + reasoning) are brought to the inclusive form, so that money adds up.
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         return None
     prompt = _count(value, "prompt_tokens", "input_tokens")
     completion = _count(value, "completion_tokens", "output_tokens")
@@ -87,6 +87,6 @@ def _count(value: Mapping[str, Any], *names: str) -> int | None:
 def _mapping(value: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         found = value.get(name)
-        if found is not None and isinstance(found, Mapping):
+        if found is not None and isinstance(found, (dict, Mapping)):
             return found
     return _NONE

@@ -69,7 +69,7 @@ class CallsIn:
         inner = delta.get("function")
         if delta.get("type") == "custom" or (inner is None and "custom" in delta):
             kind, inner = "custom", delta.get("custom")
-        inner = inner if isinstance(inner, Mapping) else {}
+        inner = inner if isinstance(inner, (dict, Mapping)) else {}
         name = inner.get("name")
         name = name if isinstance(name, str) else ""
         given = inner.get("arguments") if kind != "custom" else inner.get("input")

@@ -38,12 +38,12 @@ def check_reply(body: Mapping[str, Any]) -> str | None:
     if not choices:
         return "choices is empty"
     for i, choice in enumerate(choices):
-        if not isinstance(choice, Mapping):
+        if not isinstance(choice, (dict, Mapping)):
             return f"choices[{i}] is not an object"
         message = choice.get("message")
         if message is None:
             return f"choices[{i}].message is missing"
-        if not isinstance(message, Mapping):
+        if not isinstance(message, (dict, Mapping)):
             return f"choices[{i}].message is not an object"
         if is_failure(choice.get("finish_reason")):
             return f"choices[{i}] ended in an error"
@@ -98,7 +98,7 @@ def _decode_reply_choice(choice: Json, index: int) -> Choice:
     message, native = choice["message"], choice.get("finish_reason")
     content = message.get("content")
     probabilities = choice.get("logprobs")
-    probabilities = probabilities if isinstance(probabilities, Mapping) else {}
+    probabilities = probabilities if isinstance(probabilities, (dict, Mapping)) else {}
     said: list[Part] = []
     if isinstance(content, str):
         if content:
@@ -111,7 +111,7 @@ def _decode_reply_choice(choice: Json, index: int) -> Choice:
             )
     elif isinstance(content, list):
         for i, part in enumerate(content):
-            if not isinstance(part, Mapping):
+            if not isinstance(part, (dict, Mapping)):
                 raise MalformedReply(f"choices[{index}].message.content[{i}] is not an object")
             said.append(decode_part(part, "content"))
     elif content is not None:

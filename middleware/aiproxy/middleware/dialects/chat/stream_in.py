@@ -79,7 +79,7 @@ class StreamDecoder:
         choices = payload.get("choices")
         if isinstance(choices, list):
             for position, choice in enumerate(choices):
-                if isinstance(choice, Mapping):
+                if isinstance(choice, (dict, Mapping)):
                     self._choice(choice, position, events)
         return events
 
@@ -115,9 +115,9 @@ class StreamDecoder:
         if progress is None:
             progress = self._choices[number] = _Progress(CallsIn(number))
         delta = choice.get("delta")
-        if not isinstance(delta, Mapping):
+        if not isinstance(delta, (dict, Mapping)):
             delta = choice.get("message")  # a whole message in a stream: some gateways do that
-        if isinstance(delta, Mapping):
+        if isinstance(delta, (dict, Mapping)):
             self._delta(delta, choice, number, progress, events)
         native = choice.get("finish_reason")
         if isinstance(native, str) and native:
@@ -148,19 +148,21 @@ class StreamDecoder:
             _hand_over(progress, number, events)
         if isinstance(content, list):
             content = "".join(
-                p["text"] for p in content if isinstance(p, Mapping) and type(p.get("text")) is str
+                p["text"]
+                for p in content
+                if isinstance(p, (dict, Mapping)) and type(p.get("text")) is str
             )
         if isinstance(content, str) and content:
             probabilities = choice.get("logprobs")
             tokens = None
-            if isinstance(probabilities, Mapping):
+            if isinstance(probabilities, (dict, Mapping)):
                 tokens = reading.logprobs(probabilities.get("content"))
             events.append(TextDelta(content, number, tokens or ()))
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
             events.append(RefusalDelta(refusal, number))
         audio = delta.get("audio")
-        if isinstance(audio, Mapping):
+        if isinstance(audio, (dict, Mapping)):
             events.append(
                 AudioDelta(
                     reading.optional(audio.get("data")),
@@ -171,15 +173,15 @@ class StreamDecoder:
                 )
             )
         for annotation in reading.objects(delta.get("annotations")):
-            if isinstance(annotation, Mapping):
+            if isinstance(annotation, (dict, Mapping)):
                 events.append(AnnotationDelta(flat_annotation(annotation), number))
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             for call in calls:
-                if isinstance(call, Mapping):
+                if isinstance(call, (dict, Mapping)):
                     progress.calls.take(call, events)
         legacy = delta.get("function_call")
-        if isinstance(legacy, Mapping):
+        if isinstance(legacy, (dict, Mapping)):
             wrapped = {"index": 0, "function": legacy}
             progress.calls.take(wrapped, events, "legacy_function")
 
@@ -196,10 +198,10 @@ def _hand_over(progress: _Progress, number: int, events: list[CanonicalEvent]) -
 
 def stream_error(error: object) -> StreamError:
     """Return the failure an upstream reported in a stream, in whichever shape."""
-    if not isinstance(error, Mapping):
+    if not isinstance(error, (dict, Mapping)):
         return StreamError(None, str(error))
     inner = error.get("error")
-    if isinstance(inner, Mapping):
+    if isinstance(inner, (dict, Mapping)):
         error = inner
     code, status = error.get("code"), error.get("status")
     if isinstance(code, int):  # several gateways put the HTTP status there

@@ -65,6 +65,9 @@ def decode_part(given: object) -> Part:
     else:
         if signature is not None:
             return Text("", signature=signature)
+        for kind, value in part.items():
+            if kind not in _READ and isinstance(value, Mapping):
+                return Opaque(DIALECT, kind, part)  # of a kind that is newer than this
         raise MalformedRequest("", "an object without data", "text or one of " + ", ".join(_DATA))
     inner = camel(reading.mapping(value, kind))
     if kind == "functionCall":

@@ -1,6 +1,6 @@
 """Tools and the choice among them, in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from aiproxy.middleware.dialects import reading
@@ -19,7 +19,7 @@ def decode_tools(value: object) -> tuple[Tool, ...]:
     if value is None or value == "auto":
         return ()
     found: list[Tool] = []
-    for i, item in enumerate(reading.array(value, "tools")):
+    for i, item in enumerate(_listed(value, "tools")):
         tool = camel(reading.mapping(item, f"tools[{i}]"))
         for name, inner in tool.items():
             if name == "functionDeclarations":
@@ -29,8 +29,13 @@ def decode_tools(value: object) -> tuple[Tool, ...]:
     return tuple(found)
 
 
+def _listed(value: object, path: str) -> Sequence[Any]:
+    """Return a list; Google's API takes its only element in its place."""
+    return [value] if isinstance(value, Mapping) else reading.array(value, path)
+
+
 def _functions(value: object, path: str) -> Iterator[Tool]:
-    for i, item in enumerate([] if value is None else reading.array(value, path)):
+    for i, item in enumerate([] if value is None else _listed(value, path)):
         declaration = camel(reading.mapping(item, f"{path}[{i}]"))
         parameters = declaration.get("parametersJsonSchema")
         if parameters is not None:

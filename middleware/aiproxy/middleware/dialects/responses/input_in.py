@@ -1,6 +1,5 @@
 """Items of ``input`` read as turns; answers reuse the reading of parts, calls and thoughts."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
