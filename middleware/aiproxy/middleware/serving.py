@@ -81,10 +81,12 @@ class Asked:
         Raises:
             MalformedRequest: a member cannot be read.
         """
-        if self.decoded is None:
+        found = self.decoded
+        if found is None:
             given = self.body if self.original is None else self.original
-            self.decoded = codec(self.endpoint).decode_request(given)
-        return self.decoded
+            read: CanonicalRequest = codec(self.endpoint).decode_request(given)
+            found = self.decoded = read
+        return found
 
 
 @dataclass(slots=True)
