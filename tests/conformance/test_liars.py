@@ -25,11 +25,10 @@ def canned(config: Path, port: int) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("started", "highest"),
     [
-        (canned, 0),
-        (launcher("header-liar", "always-first"), 1),
-        (launcher("always-first"), 1),
+        pytest.param(canned, 0, id="canned-200", marks=pytest.mark.slow),
+        pytest.param(launcher("header-liar", "always-first"), 1, id="header-liar"),
+        pytest.param(launcher("always-first"), 1, id="always-first"),
     ],
-    ids=["canned-200", "header-liar", "always-first"],
 )
 def test_a_liar_reaches_level_1_at_most(started: Launcher, highest: int):
     report = run("", Options(level=2, seed=7, launcher=started))

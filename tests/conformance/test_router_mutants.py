@@ -1,6 +1,6 @@
 """The checks of levels 2 and above are graded: a right router is green, each defect is seen.
 
-By default the defects of levels 1 to 3 are run against the modules of the suite that hold the checks
+By default the defects of levels 1 and 2 are run against the modules of the suite that hold the checks
 they must turn red, unless those wait on purpose; with ``-m slow`` all are run, against the whole
 suite. Defects that cannot be mistaken for one another share a run. A run waits more than it works,
 so some go on at once.
@@ -30,7 +30,7 @@ from aiproxy.conformance import Status
 from aiproxy.conformance.planning import home
 from aiproxy.conformance.scoring import CONTROLLED, scored
 
-HIGHEST, USUAL = 5, 3
+HIGHEST, USUAL, QUICK = 5, 3, 2
 AT_ONCE = 3
 # Modules whose scenarios wait: for a circuit to close, a peer to be missed, a latency to be learnt.
 PATIENT = {"budgets", "circuits", "fallback_chain", "mesh_status", "monitor", "optimisation"}
@@ -41,7 +41,7 @@ def near() -> list[Any]:
     return [
         pytest.param(group, id=group[0])
         for group in near_groups()
-        if level(group) <= USUAL and not modules(group) & PATIENT
+        if level(group) <= QUICK and not modules(group) & PATIENT
     ]
 
 
@@ -67,7 +67,7 @@ def verdict(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, 
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("proven", [2, pytest.param(HIGHEST, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("proven", [QUICK, pytest.param(HIGHEST, marks=pytest.mark.slow)])
 def test_the_right_router_proves_its_level_without_a_warning(proven: int):
     report = graded(level=proven)
     noticed = {r.check: r.reason for r in report.results if r.status is Status.WARN}

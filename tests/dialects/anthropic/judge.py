@@ -1,4 +1,5 @@
-"""Run by the interpreter that has the official SDK: judge what stands in a file of JSON.
+"""Run by the interpreter that has the official SDK: judge what stands in a file of JSON, or in
+standard input where no file is named.
 
 Every entry is ``{"as": request | message | event | error, "value": ...}``; printed is, for each, null
 or what is wrong. ``"as": "stream"`` entries are wires, fed to the SDK's own client; printed is the
@@ -14,6 +15,7 @@ import warnings
 typing.Iterable = list
 
 import httpx2
+import typing_extensions
 from anthropic import Anthropic, APIStatusError
 from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.message_count_tokens_params import MessageCountTokensParams
@@ -23,7 +25,14 @@ from anthropic.types.message_create_params import (
 )
 from anthropic.types.message_tokens_count import MessageTokensCount
 from anthropic.types.shared import ErrorResponse
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+# What is not a member of a parameter type is a fault, at any depth.
+for name, module in list(sys.modules.items()):
+    if name.startswith("anthropic.types"):
+        for found in vars(module).values():
+            if typing_extensions.is_typeddict(found):
+                found.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 ADAPTERS = {
     "message": TypeAdapter(Message),
@@ -47,6 +56,7 @@ def judge(kind, value):
         if stranger:
             return f"no such member: {sorted(stranger)}"
         kind = bool(value.get("stream"))
+        value = {k: v for k, v in value.items() if k in MEMBERS}
     try:
         ADAPTERS[kind].validate_python(value)
     except ValidationError as error:
@@ -75,7 +85,7 @@ def run(wire):
 
 def main():
     warnings.simplefilter("ignore")
-    with open(sys.argv[1]) as file:
+    with open(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin as file:
         entries = json.load(file)
     told = [run(e["value"]) if e["as"] == "stream" else judge(e["as"], e["value"]) for e in entries]
     print(json.dumps(told))

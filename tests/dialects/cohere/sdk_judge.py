@@ -1,8 +1,8 @@
 """Run by the interpreter of ``.venvs/cohere``: the SDK's own types read what we send and get.
 
 From standard input ``{requests, embeds, replies, embedded, events}``; to standard output each of
-them as the types read it and wrote it again. A member of a request that the types do not know is
-an error. There is no model of a whole request: the parameters of the client's methods are it.
+them as the types read it and wrote it again, or what is wrong with a request under ``fault``. A
+member of a request that the types do not know is an error. There is no model of a whole request: the parameters of the client's methods are it.
 """
 
 import inspect
@@ -43,16 +43,24 @@ def read(kind, body, strict=False):
     value = adapter.validate_python(body)
     unknown = list(strangers(value))
     if unknown and strict:
-        raise SystemExit(f"unknown members: {unknown} in {json.dumps(body)}")
+        raise ValueError(f"unknown members: {unknown}")
     return adapter.dump_python(value, mode="json", by_alias=True, exclude_unset=True)
+
+
+def known(kind, body):
+    """Read what we send; what is wrong with it goes under ``fault``."""
+    try:
+        return read(kind, body, strict=True)
+    except ValueError as error:
+        return {"fault": str(error)[:2000]}
 
 
 def main():
     given = json.load(sys.stdin)
     chat, embed = request_model(V2Client.chat), request_model(V2Client.embed)
     told = {
-        "requests": [read(chat, body, strict=True) for body in given["requests"]],
-        "embeds": [read(embed, body, strict=True) for body in given["embeds"]],
+        "requests": [known(chat, body) for body in given["requests"]],
+        "embeds": [known(embed, body) for body in given["embeds"]],
         "replies": [read(V2ChatResponse, body) for body in given["replies"]],
         "embedded": [read(EmbedByTypeResponse, body) for body in given["embedded"]],
         "events": [read(V2ChatStreamResponse, body) for body in given["events"]],

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from aiproxy.middleware.dialects import losses
 from aiproxy.middleware.dialects.canonical import (
+    AnnotationDelta,
     CanonicalEvent,
     CanonicalReply,
     File,
@@ -14,12 +15,15 @@ from aiproxy.middleware.dialects.canonical import (
     OpaqueItem,
     Part,
     ReasoningDelta,
+    Text,
     TextDelta,
     ToolCall,
     ToolCallStart,
 )
+from aiproxy.middleware.dialects.chat.annotations import is_told
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
 
+_CITED = Loss("annotations", "a chat answer cites web pages only")
 _STOP = Loss("stop_sequence", "a chat choice does not tell which stop sequence was hit")
 
 
@@ -44,6 +48,8 @@ def part_losses(part: Part, source: str) -> Iterator[Loss]:
         yield Loss("content_part", f"a chat answer has no {type(part).__name__.lower()} parts")
     elif isinstance(part, ToolCall) and source != DIALECT:
         yield from losses.members(part.extra, "tool_call.", "chat calls have no such member")
+    elif isinstance(part, Text) and not all(is_told(a, source) for a in part.annotations):
+        yield _CITED
 
 
 def event_losses(event: CanonicalEvent) -> Iterator[Loss]:
@@ -53,6 +59,8 @@ def event_losses(event: CanonicalEvent) -> Iterator[Loss]:
     elif isinstance(event, Finish):
         if event.stop_sequence is not None:
             yield _STOP
+    elif isinstance(event, AnnotationDelta):
+        yield _CITED
     elif isinstance(event, ReasoningDelta):
         yield from losses.sealed(event)
     elif isinstance(event, TextDelta | ToolCallStart):

@@ -15,7 +15,7 @@ from aiproxy.middleware.dialects.canonical import (
     Text,
     ToolCall,
 )
-from aiproxy.middleware.dialects.chat.annotations import nested_annotation
+from aiproxy.middleware.dialects.chat.annotations import is_told, nested_annotation
 from aiproxy.middleware.dialects.chat.losses import reply_losses
 from aiproxy.middleware.dialects.chat.messages_out import encode_call
 from aiproxy.middleware.dialects.chat.thoughts import encode_thought, own_details
@@ -85,7 +85,8 @@ def _encode_choice_reply(
     for text in texts:
         if text.signature is not None:
             message |= with_google(seal_text(text.origin or source, text.signature))
-    annotations = [nested_annotation(a) for part in texts for a in part.annotations]
+    cited = [a for part in texts for a in part.annotations if is_told(a, source)]
+    annotations = [nested_annotation(a) for a in cited]
     if annotations:
         message["annotations"] = annotations
     for part in choice.parts:

@@ -25,7 +25,7 @@ from aiproxy.middleware.dialects.canonical import (
     Usage,
     UsageEvent,
 )
-from aiproxy.middleware.dialects.chat.annotations import nested_annotation
+from aiproxy.middleware.dialects.chat.annotations import is_told, nested_annotation
 from aiproxy.middleware.dialects.chat.losses import event_losses
 from aiproxy.middleware.dialects.chat.reply_out import endings
 from aiproxy.middleware.dialects.chat.thoughts import Block, encode_thought, own_details
@@ -102,7 +102,10 @@ class StreamEncoder:
             case ToolCallDelta(index, arguments, choice):
                 return self._frame(choice, self._arguments(index, arguments, choice))
             case AnnotationDelta(annotation, choice):
-                self._annotations.setdefault(choice, []).append(nested_annotation(annotation))
+                if is_told(annotation, self.source):
+                    self._annotations.setdefault(choice, []).append(nested_annotation(annotation))
+                else:
+                    note(self.losses, event_losses(event))
             case AudioDelta():
                 pairs = {
                     "id": event.id,

@@ -73,7 +73,7 @@ def encode_turn(
             if encoded is not None:
                 message["content"].append(encoded)
             continue
-        _close(message, turn)
+        _close(message, turn, source)
         message = None
         if isinstance(part, Reasoning):
             origin = part.origin or source
@@ -96,14 +96,24 @@ def encode_turn(
             items.append(dict(part.value))
         else:
             note(losses, [Loss("item", f"the Responses API has no {part.kind} items")])
-    _close(message, turn)
+    _close(message, turn, source)
 
 
-def _close(message: dict[str, Any] | None, turn: Turn) -> None:
-    """Write a message's content as a string again when it came as one."""
-    if message is None or turn.form not in ("string", "bare"):
+def _close(message: dict[str, Any] | None, turn: Turn, source: str) -> None:
+    """Write a message's content as a string again when it came as one.
+
+    So is what an assistant of another dialect said: parts of an answer belong to messages that have
+    an id and a state of this API.
+    """
+    if message is None:
         return
     content = message["content"]
+    if source != DIALECT and turn.role == "assistant":
+        if content and all(p["type"] == "output_text" and not p["annotations"] for p in content):
+            message["content"] = "".join(part["text"] for part in content)
+        return
+    if turn.form not in ("string", "bare"):
+        return
     if len(content) == 1 and set(content[0]) <= {"type", "text", "annotations"}:
         message["content"] = content[0].get("text", content)
 

@@ -1,5 +1,6 @@
 """The item objects of ``output``, made the same way for whole answers and for streams."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiproxy.middleware.dialects.canonical import Json, ToolKind
@@ -18,8 +19,27 @@ def output_text(
         "type": "output_text",
         "text": text,
         "annotations": list(annotations),
-        "logprobs": list(logprobs),
+        "logprobs": token_list(logprobs),
     }
+
+
+def token_list(logprobs: Iterable[Json]) -> list[dict[str, Any]]:
+    """Return tokens with all the members they have to have here: others may leave out bytes."""
+    return [
+        {**_with_bytes(token), "top_logprobs": [_with_bytes(t) for t in _objects(token)]}
+        for token in logprobs
+    ]
+
+
+def _objects(token: Json) -> list[Json]:
+    found = token.get("top_logprobs")
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def _with_bytes(token: Json) -> dict[str, Any]:
+    if token.get("bytes") is not None or not isinstance(token.get("token"), str):
+        return dict(token)
+    return {**token, "bytes": list(token["token"].encode(errors="replace"))}
 
 
 def message_item(identity: str, content: list[dict[str, Any]], status: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from aiproxy.middleware.dialects.responses.items import (
     id_prefix,
     message_item,
     output_text,
+    token_list,
 )
 from aiproxy.middleware.dialects.responses.losses import event_losses
 from aiproxy.middleware.dialects.responses.response import response_object
@@ -201,9 +202,8 @@ class StreamEncoder(ThoughtFrames):
         if kind == "refusal":
             self._emit("response.refusal.delta", members, {"refusal": text})
             return
-        if logprobs:
-            held.part["logprobs"] += logprobs
-        members["logprobs"] = list(logprobs)
+        members["logprobs"] = token_list(logprobs)
+        held.part["logprobs"] += members["logprobs"]
         self._emit("response.output_text.delta", members, {"content": text})
 
     def _at(self, held: OpenItem, ahead: int = 0) -> dict[str, Any]:
