@@ -1,8 +1,9 @@
 """The checks of levels 2 and above are graded: a right router is green, each defect is seen.
 
 By default the defects of levels 1 and 2 are run against the modules of the suite that hold the checks
-they must turn red, unless those wait on purpose; with ``-m slow`` all are run, against the whole
-suite. Defects that cannot be mistaken for one another share a run. A run waits more than it works,
+they must turn red, unless those wait on purpose; with ``-m slow`` the others are, and those of levels
+1 to 3 against the whole suite; with ``-m exhaustive`` those of levels 4 and 5 as well, which takes half
+an hour. Defects that cannot be mistaken for one another share a run. A run waits more than it works,
 so some go on at once.
 """
 
@@ -37,11 +38,26 @@ PATIENT = {"budgets", "circuits", "fallback_chain", "mesh_status", "monitor", "o
 
 
 def near() -> list[Any]:
-    """Return the groups of a run each, but for those only the whole suite is run against."""
+    """Return the groups of a run each, with their marks."""
     return [
-        pytest.param(group, id=group[0])
+        pytest.param(
+            group,
+            id=group[0],
+            marks=[pytest.mark.slow] * (level(group) > QUICK or bool(modules(group) & PATIENT)),
+        )
         for group in near_groups()
-        if level(group) <= QUICK and not modules(group) & PATIENT
+    ]
+
+
+def together() -> list[Any]:
+    """Return the groups of a run of the whole suite each, with their marks."""
+    return [
+        pytest.param(
+            (high, group),
+            id=group[0],
+            marks=pytest.mark.slow if high <= USUAL else pytest.mark.exhaustive,
+        )
+        for high, group in groups(USUAL)
     ]
 
 
@@ -81,8 +97,7 @@ def test_defects_turn_exactly_their_checks_red(
     assert verdict(judged_near, near) == {}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("together", groups(USUAL), ids=lambda group: group[1][0])
+@pytest.mark.parametrize("together", together())
 def test_defects_turn_no_other_check_of_the_suite_red(
     together: tuple[int, tuple[str, ...]], verdict: Callable[..., dict[str, str]]
 ):
