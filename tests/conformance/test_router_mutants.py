@@ -1,9 +1,8 @@
 """The checks of levels 2 and above are graded: a right router is green, each defect is seen.
 
 By default the defects of levels 1 and 2 are run against the modules of the suite that hold the checks
-they must turn red, unless those wait on purpose; with ``-m slow`` the others are, and those of levels
-1 to 3 against the whole suite; with ``-m exhaustive`` those of levels 4 and 5 as well, which takes half
-an hour. Defects that cannot be mistaken for one another share a run. A run waits more than it works,
+they must turn red, unless those wait on purpose; with ``-m slow`` the others are; with ``-m exhaustive``
+all are run against the whole suite, which takes half an hour. Defects that cannot be mistaken for one another share a run. A run waits more than it works,
 so some go on at once.
 """
 
@@ -52,11 +51,7 @@ def near() -> list[Any]:
 def together() -> list[Any]:
     """Return the groups of a run of the whole suite each, with their marks."""
     return [
-        pytest.param(
-            (high, group),
-            id=group[0],
-            marks=pytest.mark.slow if high <= USUAL else pytest.mark.exhaustive,
-        )
+        pytest.param((high, group), id=group[0], marks=pytest.mark.exhaustive)
         for high, group in groups(USUAL)
     ]
 

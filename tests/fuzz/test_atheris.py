@@ -9,7 +9,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fuzz_atheris.py"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_input_breaks_a_decoder() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--seconds", "8"],

@@ -2,7 +2,7 @@
 
 Requests: ``MalformedRequest``; replies: ``MalformedReply``; streams: ``StreamCut`` or an error
 event. What was read can be written again in every dialect, or is ``Untranslatable``. The default
-run tries some hundred inputs each; ``-m slow`` thousands.
+run tries some hundred inputs each; ``-m exhaustive`` thousands.
 """
 
 import json
@@ -114,7 +114,7 @@ def test_requests(dialect: str) -> None:
     fuzz_requests(dialect, KEEP)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dialect", INGRESS)
 def test_many_requests(dialect: str) -> None:
     fuzz_requests(dialect, LONG)
@@ -157,7 +157,7 @@ def test_replies(dialect: str) -> None:
     fuzz_replies(dialect, KEEP)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dialect", READ)
 def test_many_replies(dialect: str) -> None:
     fuzz_replies(dialect, LONG)
@@ -231,7 +231,7 @@ def test_streams(dialect: str) -> None:
     fuzz_streams(dialect, KEEP)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dialect", HEARD)
 def test_many_streams(dialect: str) -> None:
     fuzz_streams(dialect, LONG)

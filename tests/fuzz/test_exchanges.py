@@ -130,7 +130,7 @@ def test_requests(client: str, caplog: Any) -> None:
     fuzz_requests(client, KEEP, caplog)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("client", PATHS)
 def test_many_requests(client: str, caplog: Any) -> None:
     fuzz_requests(client, LONG, caplog)
@@ -209,7 +209,7 @@ def test_answers(dialect: str, caplog: Any) -> None:
     fuzz_answers(dialect, KEEP, caplog)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dialect", EGRESS)
 def test_many_answers(dialect: str, caplog: Any) -> None:
     fuzz_answers(dialect, LONG, caplog)
