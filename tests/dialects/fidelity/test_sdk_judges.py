@@ -21,7 +21,6 @@ from fidelity.request_grid import FEATURES, ingresses, said_in, sent_bodies
 from aiproxy.middleware.dialects.canonical import Envelope, StreamCut, StreamError
 from aiproxy.middleware.dialects.codecs import SPOKEN_FOR, codec
 
-
 pytestmark = [pytest.mark.sdk, pytest.mark.slow]  # an interpreter for each SDK
 HERE: Final = Path(__file__).parent
 DIALECTS: Final = HERE.parent
