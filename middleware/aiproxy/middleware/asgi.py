@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from aiproxy.middleware.effects import Call, Close, Flow, Outcome, Read, Reply, Send, Start, Wait
+from aiproxy.middleware.effects import Call, Close, Flow, Outcome, Read, Reply, Send, Start
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
+from aiproxy.middleware.forks_asgi import Opened, perform_rare
 from aiproxy.middleware.front import Front, links, lower
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.ingress import Route
@@ -107,7 +108,7 @@ class AIProxyMiddleware:
             transports = self._transports = AsyncTransports(links(self.gateway))
             self._loop = asyncio.get_running_loop()
         app = AppTransport(self.app, scope)
-        stream: object | None = None
+        opened = Opened()
         outcome: Outcome = None
         try:
             effect = next(flow)
@@ -121,16 +122,16 @@ class AIProxyMiddleware:
                         {"type": "http.response.body", "body": effect.data, "more_body": True}  # type: ignore[union-attr]
                     )
                 elif kind is Call:
-                    answer = await transports.call(effect, app)  # type: ignore[arg-type]
-                    stream = getattr(answer, "stream", None)
-                    outcome = answer
+                    outcome = answer = await transports.call(effect, app)  # type: ignore[arg-type]
+                    if getattr(answer, "stream", None) is not None:
+                        opened.add(answer.stream)  # type: ignore[union-attr]
                 elif kind is Start:
                     await _send_head(effect.status, effect.headers, send)  # type: ignore[union-attr]
                 elif kind is Close:
                     await transports.close_stream(effect.stream)  # type: ignore[union-attr]
-                    stream = None
-                elif kind is Wait:
-                    await asyncio.sleep(effect.seconds)  # type: ignore[union-attr]
+                    opened.remove(effect.stream)  # type: ignore[union-attr]
+                else:
+                    outcome = await perform_rare(effect, transports, app, opened)
                 effect = flow.send(outcome)
         except StopIteration as stop:
             reply: Reply | None = stop.value
@@ -140,7 +141,7 @@ class AIProxyMiddleware:
                 await _send_reply(reply, send)
         finally:
             flow.close()
-            if stream is not None:
+            for stream in opened:
                 await transports.close_stream(stream)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Sender) -> None:

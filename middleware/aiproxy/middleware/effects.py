@@ -5,9 +5,9 @@ reads a clock or awaits. ``asgi.py`` and ``wsgi.py`` perform the effects; the si
 ``explain`` answer them from a script. Header names are lower case, header values are text.
 """
 
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -23,6 +23,7 @@ FailureKind: TypeAlias = Literal[
     "protocol_error",  # not HTTP, a bad length, a refused redirect
     "too_large",  # the body or one line is above its bound
     "app_error",  # the wrapped application raised
+    "store_unavailable",  # a store that is shared with others did not answer (Consult)
 ]
 
 
@@ -119,7 +120,55 @@ class Reply:
     body: bytes
 
 
-Effect: TypeAlias = Call | Read | Close | Wait | Start | Send
-Outcome: TypeAlias = Answer | Failure | bytes | None
+@dataclass(slots=True)
+class Consult:
+    """Ask something that blocks: a shared store. Outcome: ``Told``, or a ``Failure`` when ``ask``
+    raised ``OSError``; whatever else it raises is a bug and ends the exchange.
+
+    ``ask`` runs on a thread of its own where there is an event loop, so it must not touch what the
+    exchange holds.
+    """
+
+    ask: Callable[[], Any]
+
+
+@dataclass(slots=True)
+class Told:
+    """What ``Consult.ask`` returned."""
+
+    value: Any
+
+
+@dataclass(slots=True)
+class Ending:
+    """What one branch of a ``Fork`` came to. ``state``: ``running`` until it is over, ``done`` with
+    the ``value`` it returned, ``raised`` with its ``fault``, ``stopped`` when it was not needed any
+    more."""
+
+    state: Literal["running", "done", "raised", "stopped"] = "running"
+    value: Any = None
+    fault: Exception | None = None
+
+
+@dataclass(slots=True)
+class Fork:
+    """Take the steps of several branches at the same time. Outcome: the ``endings``, in order.
+
+    ``enough`` is asked after each ending; once it says so, what still runs is stopped: its generator
+    is closed and with it every stream it had open. Branches yield anything but ``Start`` and
+    ``Send``; a stream that is open when its branch returns lives on and belongs to whoever forked.
+    No two branches are ever inside their own code at the same time.
+    """
+
+    branches: Sequence[Generator[Any, Any, Any]]
+    enough: Callable[[Sequence[Ending]], bool] = lambda _: False
+    endings: list[Ending] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.endings = [Ending() for _ in self.branches]
+
+
+Effect: TypeAlias = Call | Read | Close | Wait | Start | Send | Consult | Fork
+Outcome: TypeAlias = Answer | Failure | bytes | Told | list[Ending] | None
 #: Returns a ``Reply``, or ``None`` when the reply was streamed with ``Start`` and ``Send``.
 Flow: TypeAlias = Generator[Effect, Outcome, Reply | None]

@@ -25,7 +25,7 @@ from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.dialects import estimate
 from aiproxy.middleware.dialects.canonical import MalformedRequest
 from aiproxy.middleware.disclosure import response_headers
-from aiproxy.middleware.effects import Call, Effect, Flow, Outcome, Reply
+from aiproxy.middleware.effects import Call, Effect, Flow, Fork, Outcome, Reply
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
@@ -109,7 +109,7 @@ class Exchange:
         decision = self.decision
         flow = self.run()
         try:
-            while type(next(flow)) is not Call:
+            while type(next(flow)) not in (Call, Fork):
                 pass
         except StopIteration:
             return decision

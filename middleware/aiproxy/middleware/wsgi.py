@@ -5,26 +5,15 @@ it and the provider's connection with it. Servers notice that at their next writ
 """
 
 import atexit
-import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from aiproxy.middleware.effects import (
-    Call,
-    Close,
-    Effect,
-    Flow,
-    Outcome,
-    Read,
-    Reply,
-    Send,
-    Start,
-    Wait,
-)
+from aiproxy.middleware.effects import Effect, Flow, Outcome, Reply, Send, Start
 from aiproxy.middleware.effects import Headers as HeaderPairs
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
+from aiproxy.middleware.forks_wsgi import perform
 from aiproxy.middleware.front import Front, links
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.ingress import Route
@@ -114,7 +103,7 @@ class _Drive:
         self._flow = flow
         self._transports = transports
         self._app = app
-        self._stream: object | None = None
+        self._opened: list[object] = []
         self._over = False
 
     def until_output(self) -> Reply | Start:
@@ -139,18 +128,7 @@ class _Drive:
         return self._flow.send(self._perform(effect))
 
     def _perform(self, effect: Effect) -> Outcome:
-        if isinstance(effect, Read):
-            return self._transports.read(effect)
-        if isinstance(effect, Call):
-            answer = self._transports.call(effect, self._app)
-            self._stream = getattr(answer, "stream", None)
-            return answer
-        if isinstance(effect, Close):
-            self._transports.close_stream(effect.stream)
-            self._stream = None
-        elif isinstance(effect, Wait):
-            time.sleep(effect.seconds)
-        return None
+        return perform(effect, self._transports, self._app, self._opened)
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -173,8 +151,8 @@ class _Drive:
             return
         self._over = True
         self._flow.close()
-        if self._stream is not None:
-            self._transports.close_stream(self._stream)
+        for stream in self._opened:
+            self._transports.close_stream(stream)
 
 
 def _text(path: str) -> str:

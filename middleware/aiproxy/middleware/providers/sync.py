@@ -35,6 +35,7 @@ from .bodies import (
     opens_stream,
     without_coding,
 )
+from .interrupts import Interrupt
 from .link import Link, tls_context
 from .progress import UNFINISHED, Progress, causes
 
@@ -77,25 +78,36 @@ class SyncTransports:
         self._links = dict(links or {})
         self._pools = _Pools()
 
-    def call(self, call: Call, app: SyncAppCaller | None = None) -> Answer | Failure:
-        """Ask a provider once; ``app`` performs calls to the wrapped application."""
+    def call(
+        self, call: Call, app: SyncAppCaller | None = None, interrupt: Interrupt | None = None
+    ) -> Answer | Failure:
+        """Ask a provider once; ``app`` performs calls to the wrapped application, ``interrupt`` may
+        end the waiting for a provider over HTTP."""
         if call.transport == "app":
             if app is None:
                 return Failure("app_error", "no application is wrapped")
             return app.call(call)
-        progress = _Progress(call, time.monotonic())
+        progress = _Progress(call, time.monotonic(), interrupt)
         outcome = self._attempt(call, progress)
         if isinstance(outcome, Failure) and progress.stale(outcome):
             # The peer closed a connection that had been idle in the pool, and no byte of an
             # answer came: for the caller that is one call, so it is sent over a new connection.
             progress.renew()
             outcome = self._attempt(call, progress)
+        if interrupt is not None:
+            interrupt.watch(None)  # the connection may be somebody else's from here on
         return outcome
 
-    def read(self, read: Read) -> bytes | Failure | None:
+    def read(self, read: Read, interrupt: Interrupt | None = None) -> bytes | Failure | None:
         """Return more bytes of an open stream of this or the app transport."""
         stream: Any = read.stream
-        outcome: bytes | Failure | None = stream.read(read.timeout_s, read.soft)
+        outcome: bytes | Failure | None
+        if interrupt is None:
+            outcome = stream.read(read.timeout_s, read.soft)
+            return outcome
+        interrupt.watch(getattr(stream, "socket", None))
+        outcome = stream.read(read.timeout_s, read.soft)
+        interrupt.watch(None)
         return outcome
 
     def close_stream(self, stream: object) -> None:
@@ -234,6 +246,12 @@ class _HttpStream:
         self._coding = coding
         self._outcome: bytes | Failure | None = None  # once there is nothing more to read
 
+    @property
+    def socket(self) -> socket.socket | None:
+        """What it is read from."""
+        wire = self._progress.wire
+        return None if wire is None else wire.socket
+
     def read_any(self) -> bytes | Failure:
         """Return bytes as they arrive, ``b""`` at the end; waits as long as the call allows."""
         outcome = self.read(None, False)
@@ -295,10 +313,11 @@ class _HttpStream:
 class _Progress(Progress):
     """Progress of a urllib3 call, with the connection it runs over."""
 
-    __slots__ = ("fresh", "heard", "response", "reused", "wire")
+    __slots__ = ("fresh", "heard", "interrupt", "response", "reused", "wire")
 
-    def __init__(self, call: Call, now: float) -> None:
+    def __init__(self, call: Call, now: float, interrupt: Interrupt | None = None) -> None:
         super().__init__(call, now)
+        self.interrupt = interrupt
         self.response: urllib3.BaseHTTPResponse | None = None
         self.wire: _Wire | None = None
         self.heard = False
@@ -321,6 +340,7 @@ class _Progress(Progress):
             and self.phase == "waiting"
             and not self.heard
             and failure.kind in ("connect_refused", "tls_failure")
+            and not (self.interrupt is not None and self.interrupt.fired)
         )
 
     def renew(self) -> None:
@@ -365,7 +385,7 @@ class _Wire:
         # The open file keeps the descriptor while http.client closes the socket after the head
         # of an answer that says "Connection: close".
         self._file = sock.makefile("rb", buffering=0)
-        self._socket = sock
+        self.socket = sock
         self._response = response
         self._progress = progress
         self._buffer = bytearray()
@@ -380,9 +400,9 @@ class _Wire:
         """
         if self.ended:
             return False
-        self._socket.settimeout(_until(until))
+        self.socket.settimeout(_until(until))
         try:
-            data = self._socket.recv(_PIECE_BYTES)
+            data = self.socket.recv(_PIECE_BYTES)
         except ssl.SSLEOFError:
             data = b""  # without a TLS farewell: the framing tells whether that is an error
         self.ended = not data
@@ -427,7 +447,7 @@ class _Wire:
         if self._buffer and not self._file.closed:
             # More than the answer came: whatever it is, no later request may take it for its own.
             try:
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self.socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 _log.debug("the connection was already closed")
         self._buffer.clear()
@@ -467,6 +487,8 @@ class _Response(http.client.HTTPResponse):
         super().__init__(sock, *args, **options)
         progress = _PROGRESS.get()
         progress.wire = _Wire(sock, self, progress)
+        if progress.interrupt is not None:
+            progress.interrupt.watch(sock)
         replaced: Any = self.fp
         replaced.close()
         self.fp: Any = progress.wire
