@@ -42,6 +42,7 @@ class Killable:
 
     def stop(self) -> None:
         self.kill()
+        self._do(self._settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -59,8 +60,18 @@ class Killable:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    async def _settle(self) -> None:
+        """Meet the connections that were being accepted while the listener closed, and end all."""
+        await asyncio.sleep(0.1)
+        for writer in list(self._writers):
+            writer.transport.abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        if self._server is None:
+            writer.transport.abort()  # accepted while the listener closed
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
