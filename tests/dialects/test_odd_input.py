@@ -1,10 +1,10 @@
 """Odd JSON never surprises: only the documented exceptions come out, whatever is put in."""
 
-import copy
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd import broken
 
 from aiproxy.middleware.dialects import (
     MalformedReply,
@@ -18,10 +18,6 @@ from aiproxy.middleware.dialects import (
 from aiproxy.middleware.dialects.estimate import prompt_tokens
 from aiproxy.middleware.dialects.features import needs
 from aiproxy.middleware.dialects.observe import check_reply, observer
-
-ODD = st.sampled_from(
-    [None, True, 0, -1, 1.5, "", "x", [], {}, [None], [3], [[]], [{}], {"type": "x"}, {"x": 3}]
-)
 
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 LINK = {"type": "url_citation", "url_citation": {"url": "u"}}
@@ -84,36 +80,6 @@ EVENTS: list[dict[str, Any]] = [
     {"type": "response.failed", "response": {"error": {"code": "c", "message": "m"}}},
     {"type": "error", "error": {"message": "m"}},
 ]
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            found += places(inner, (*path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            found += places(inner, (*path, index))
-    return found
-
-
-def broken(sample: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """The sample with one or two of its values replaced by something odd."""
-
-    def put(edits: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
-        result = copy.deepcopy(sample)
-        for path, value in edits:
-            holder: Any = result
-            try:
-                for key in path[:-1]:
-                    holder = holder[key]
-                holder[path[-1]] = copy.deepcopy(value)
-            except (KeyError, IndexError, TypeError):
-                continue  # an earlier edit took the place away
-        return result
-
-    edit = st.tuples(st.sampled_from(places(sample)), ODD)
-    return st.lists(edit, min_size=1, max_size=2).map(put)
 
 
 MANY = settings(deadline=None, max_examples=400)

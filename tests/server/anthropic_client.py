@@ -8,14 +8,13 @@ speaks the OpenAI API, ``native`` by one that speaks this API.
 """
 
 import asyncio
-import json
 import sys
-import traceback
 from collections.abc import Callable
 
 import anthropic
 import pydantic
 from anthropic import Anthropic, AsyncAnthropic
+from sdk_cases import CASES, case, equal, main
 
 BASE, KEY = sys.argv[1], sys.argv[2]
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -30,21 +29,10 @@ WEATHER = {
         "required": ["city"],
     },
 }
-CASES: dict[str, Callable] = {}
 
 
 def client(**options) -> Anthropic:
     return Anthropic(**{"base_url": BASE, "api_key": KEY, "timeout": 30, **options})
-
-
-def case(function: Callable) -> Callable:
-    CASES[function.__name__] = function
-    return function
-
-
-def equal(found, expected) -> None:
-    if found != expected:
-        raise AssertionError(f"found {found!r}, expected {expected!r}")
 
 
 def text(message) -> str:
@@ -289,16 +277,5 @@ def error_in_a_stream() -> None:
     raise AssertionError("a cut stream passed for whole")
 
 
-def main() -> None:
-    for name, run in CASES.items():
-        try:
-            run()
-            told = {"case": name, "ok": True, "detail": ""}
-        except Exception:  # noqa: BLE001 - whatever it is, it is this case's result
-            told = {"case": name, "ok": False, "detail": traceback.format_exc(limit=-3)}
-        print(json.dumps(told), flush=True)
-    print(json.dumps({"case": "version", "ok": True, "detail": anthropic.__version__}))
-
-
 if __name__ == "__main__":
-    main()
+    main(anthropic.__version__)

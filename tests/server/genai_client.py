@@ -11,7 +11,6 @@ import asyncio
 import base64
 import json
 import sys
-import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from collections.abc import Callable
 import pydantic
 from google import genai
 from google.genai import errors, types
+from sdk_cases import CASES, case, equal, main
 
 BASE, KEY = sys.argv[1], sys.argv[2]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -34,7 +34,6 @@ WEATHER = types.Tool(
         )
     ]
 )
-CASES: dict[str, Callable] = {}
 #: A client that nobody holds closes its connections, also under a call that is going on.
 HELD: list[genai.Client] = []
 
@@ -43,16 +42,6 @@ def client(key: str = KEY, **headers) -> genai.Client:
     options = types.HttpOptions(base_url=BASE, timeout=30_000, headers=headers or None)
     HELD.append(genai.Client(api_key=key, http_options=options))
     return HELD[-1]
-
-
-def case(function: Callable) -> Callable:
-    CASES[function.__name__] = function
-    return function
-
-
-def equal(found, expected) -> None:
-    if found != expected:
-        raise AssertionError(f"found {found!r}, expected {expected!r}")
 
 
 def config(**options) -> types.GenerateContentConfig:
@@ -340,16 +329,5 @@ def error_in_a_stream() -> None:
     raise AssertionError("a cut stream passed for whole")
 
 
-def main() -> None:
-    for name, run in CASES.items():
-        try:
-            run()
-            told = {"case": name, "ok": True, "detail": ""}
-        except Exception:  # noqa: BLE001 - whatever it is, it is this case's result
-            told = {"case": name, "ok": False, "detail": traceback.format_exc(limit=-3)}
-        print(json.dumps(told), flush=True)
-    print(json.dumps({"case": "version", "ok": True, "detail": genai.__version__}))
-
-
 if __name__ == "__main__":
-    main()
+    main(genai.__version__)

@@ -8,34 +8,22 @@ imports only ``openai``, so that it runs in an environment of any of its major v
 
 import asyncio
 import base64
-import json
 import struct
 import sys
-import traceback
 from collections.abc import Callable
 
 import openai
 from openai import AsyncOpenAI, OpenAI
+from sdk_cases import CASES, case, equal, main
 
 BASE, KEY = sys.argv[1] + "/v1", sys.argv[2]
 HELLO = [{"role": "user", "content": "Hello"}]
 DRAFT = {"messages": HELLO}
 AUTO = {"X-AI-Multi-Provider": "enabled", "X-AI-Quality-Threshold": "0.85"}
-CASES: dict[str, Callable] = {}
 
 
 def client(**options) -> OpenAI:
     return OpenAI(base_url=BASE, api_key=KEY, timeout=30, **options)
-
-
-def case(function: Callable) -> Callable:
-    CASES[function.__name__] = function
-    return function
-
-
-def equal(found, expected) -> None:
-    if found != expected:
-        raise AssertionError(f"found {found!r}, expected {expected!r}")
 
 
 # --- chat ----------------------------------------------------------------------------------------
@@ -278,16 +266,5 @@ def error_in_a_stream() -> None:
     raise AssertionError("a cut stream passed for whole")
 
 
-def main() -> None:
-    for name, run in CASES.items():
-        try:
-            run()
-            told = {"case": name, "ok": True, "detail": ""}
-        except Exception:  # noqa: BLE001 - whatever it is, it is this case's result
-            told = {"case": name, "ok": False, "detail": traceback.format_exc(limit=-3)}
-        print(json.dumps(told), flush=True)
-    print(json.dumps({"case": "version", "ok": True, "detail": openai.__version__}))
-
-
 if __name__ == "__main__":
-    main()
+    main(openai.__version__)

@@ -15,6 +15,7 @@ from aiproxy.middleware.dialects import (
     CanonicalEvent,
     CanonicalReply,
     Finish,
+    Loss,
     OpaqueItem,
     Reasoning,
     ReasoningDelta,
@@ -29,6 +30,26 @@ from aiproxy.middleware.dialects import (
 from aiproxy.middleware.dialects.sse import SSEParser
 
 VENVS = Path(__file__).parent.parent.parent / ".venvs"
+
+
+class Golden:
+    """The answers of a provider that lie beside a test: ``NAME.json`` whole, ``NAME.sse`` streamed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.names = sorted(path.stem for path in folder.glob("*.json"))
+
+    def reply(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self._folder / f"{name}.json").read_text())
+        return found
+
+    def stream(self, name: str) -> bytes:
+        return (self._folder / f"{name}.sse").read_bytes()
+
+
+def features(losses: Iterable[Loss]) -> set[str]:
+    """What was lost."""
+    return {loss.feature for loss in losses}
 
 
 def payloads(pieces: Iterable[bytes]) -> list[tuple[Mapping[str, Any] | None, str | None]]:

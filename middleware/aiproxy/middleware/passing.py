@@ -105,12 +105,8 @@ class PassThrough:
             if event.is_done:
                 self.closed = True
                 break
-            try:
-                payload = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                self.skipped += 1
-                continue
-            if not isinstance(payload, dict):
+            payload = sse.read_object(data)
+            if payload is None:
                 self.skipped += 1
                 continue
             flags = self._observer.feed(payload, event.event)

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-import orjson
-
 from aiproxy.middleware.auto.telling import Teller
 from aiproxy.middleware.dialects import canonical, sse
 from aiproxy.middleware.dialects.canonical import Envelope, Usage
@@ -124,12 +122,8 @@ class Translation:
                 if done is not None:  # a dialect whose only end this may be
                     done()
                 break
-            try:
-                payload = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                self.skipped += 1
-                continue
-            if not isinstance(payload, dict):
+            payload = sse.read_object(data)
+            if payload is None:
                 self.skipped += 1
                 continue
             self.output_bytes += len(data)

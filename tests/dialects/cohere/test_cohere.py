@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from egress import assembled, conversations, cuts, events, failure, payloads, whole
+from egress import (
+    Golden,
+    assembled,
+    conversations,
+    cuts,
+    events,
+    failure,
+    features,
+    payloads,
+    whole,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,25 +35,12 @@ from aiproxy.middleware.dialects import (
     responses,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
-NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
-
-
-def reply(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
-    return found
-
-
-def stream(name: str) -> bytes:
-    return (GOLDEN / f"{name}.sse").read_bytes()
+GOLDEN = Golden(Path(__file__).parent / "golden")
+NAMES = GOLDEN.names
 
 
 def sent(name: str, **more: Any) -> tuple[dict[str, Any], list[Loss]]:
     return cohere.encode_request(chat.decode_request({**conversations()[name], **more}), "command")
-
-
-def names(losses: list[Loss]) -> set[str]:
-    return {loss.feature for loss in losses}
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -75,12 +72,12 @@ def test_values_out_of_range_are_brought_into_it_and_told() -> None:
     body, losses = sent("sampling", top_p=1, presence_penalty=-1, frequency_penalty=1.5, seed=-1)
     assert (body["p"], body["presence_penalty"], body["frequency_penalty"]) == (0.99, 0.0, 1.0)
     assert "seed" not in body
-    assert names(losses) == {"top_p", "presence_penalty", "frequency_penalty", "seed"}
+    assert features(losses) == {"top_p", "presence_penalty", "frequency_penalty", "seed"}
 
 
 def test_what_cohere_has_no_word_for_is_told() -> None:
     _, losses = sent("stranger", n=2, verbosity="low", top_logprobs=2, logit_bias={"1": 1})
-    assert names(losses) == {
+    assert features(losses) == {
         "user", "metadata", "store", "service_tier", "n", "verbosity", "top_logprobs", "logit_bias"
     }  # fmt: skip
 
@@ -112,7 +109,7 @@ def test_strictness_is_one_word_for_all_tools() -> None:
     tools = conversations()["strict tool"]["tools"] + conversations()["tools"]["tools"]
     body, losses = sent("text", tools=tools)
     assert "strict_tools" not in body
-    assert names(losses) == {"strict"}
+    assert features(losses) == {"strict"}
 
 
 def test_hosted_and_custom_tools_are_told_or_refused() -> None:
@@ -120,7 +117,7 @@ def test_hosted_and_custom_tools_are_told_or_refused() -> None:
     custom = {"type": "custom", "custom": {"name": "sh"}}
     body, losses = sent("text", tools=[hosted, custom])
     assert "tools" not in body
-    assert names(losses) == {"hosted_tool", "custom_tool"}
+    assert features(losses) == {"hosted_tool", "custom_tool"}
     with pytest.raises(Untranslatable, match="tool_choice"):
         sent("text", tools=[hosted], tool_choice="required")
     with pytest.raises(Untranslatable, match="tool_choice"):
@@ -214,7 +211,7 @@ def test_a_schema_stands_bare_and_not_beside_tools() -> None:
     with pytest.raises(Untranslatable, match="response_format"):
         sent("schema", tools=conversations()["tools"]["tools"])
     _, losses = sent("json", tools=conversations()["tools"]["tools"])
-    assert names(losses) == {"response_format"}
+    assert features(losses) == {"response_format"}
 
 
 def test_effort_is_a_budget_that_leaves_room() -> None:
@@ -235,31 +232,31 @@ def test_a_conversation_kept_elsewhere_is_refused() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_say_the_same_as_whole_answers(name: str) -> None:
-    told = whole(cohere.decode_reply(reply(name)))
-    assert assembled(events(cohere, [stream(name)])) == told
+    told = whole(cohere.decode_reply(GOLDEN.reply(name)))
+    assert assembled(events(cohere, [GOLDEN.stream(name)])) == told
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_may_be_cut_anywhere(name: str) -> None:
-    wire = stream(name)
+    wire = GOLDEN.stream(name)
     expected = payloads([wire])  # the decoder sees nothing else
     assert all(payloads(pieces) == expected for pieces in cuts(wire))
 
 
 def test_the_golden_answers() -> None:
-    text = whole(cohere.decode_reply(reply("text")))[0]
+    text = whole(cohere.decode_reply(GOLDEN.reply("text")))[0]
     assert text["text"] == "Grüße aus Bern 🐻"
     assert text["usage"] == Usage(5, 9, 5)
     assert text["finish"] == ("stop", "COMPLETE")
     assert [token["logprob"] for token in text["logprobs"]] == [-0.75, -0.125]
-    calls = whole(cohere.decode_reply(reply("calls")))[0]
+    calls = whole(cohere.decode_reply(GOLDEN.reply("calls")))[0]
     assert calls["calls"] == [
         ["get_weather_k2v", "get_weather", '{"city":"Bern"}'],
         ["get_weather_p0x", "get_weather", '{"city":"Thun"}'],
     ]
     assert calls["thoughts"] == ["I will look up the weather in Bern and in Thun."]
     assert calls["finish"] == ("tool_calls", "TOOL_CALL")
-    thought = whole(cohere.decode_reply(reply("thought")))[0]
+    thought = whole(cohere.decode_reply(GOLDEN.reply("thought")))[0]
     assert thought["annotations"] == [
         {"type": "file_citation", "file_id": "get_weather_k2v:0", "filename": "get_weather_k2v:0",
          "index": 3},
@@ -268,7 +265,7 @@ def test_the_golden_answers() -> None:
     ]  # fmt: skip
     assert thought["other"] == ["citation"]
     assert thought["usage"] == Usage(20, 30)
-    assert whole(cohere.decode_reply(reply("cut")))[0]["finish"] == ("length", "MAX_TOKENS")
+    assert whole(cohere.decode_reply(GOLDEN.reply("cut")))[0]["finish"] == ("length", "MAX_TOKENS")
 
 
 @pytest.mark.parametrize(
@@ -283,14 +280,14 @@ def test_the_golden_answers() -> None:
     ],
 )
 def test_no_answer(change: Any, reason: str) -> None:
-    body = {**reply("text"), **change}
+    body = {**GOLDEN.reply("text"), **change}
     assert reason in (cohere.check_reply(body) or "")
     with pytest.raises(MalformedReply, match=reason):
         cohere.decode_reply(body)
 
 
 def test_a_stream_without_its_end_is_cut() -> None:
-    wire = stream("text")
+    wire = GOLDEN.stream("text")
     with pytest.raises(StreamCut):
         events(cohere, [wire[: wire.index(b"event: message-end")]])
 
@@ -306,7 +303,7 @@ def test_a_stream_without_its_end_is_cut() -> None:
     ],
 )
 def test_failures_inside_a_stream_end_it(frame: bytes) -> None:
-    wire = stream("text")
+    wire = GOLDEN.stream("text")
     begun = wire[: wire.index(b"event: message-end")]
     found = events(cohere, [begun, frame, b"\n\n", b'data: {"type":"content-delta"}\n\n'])
     assert failure(found).message

@@ -1,13 +1,22 @@
 """The Mistral dialect: what is sent, what comes back whole and streamed, and what may go wrong."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 from re import fullmatch
 from typing import Any
 
 import pytest
-from egress import assembled, conversations, cuts, events, failure, payloads, whole
+from egress import (
+    Golden,
+    assembled,
+    conversations,
+    cuts,
+    events,
+    failure,
+    features,
+    payloads,
+    whole,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,8 +38,8 @@ from aiproxy.middleware.dialects import (
 )
 from aiproxy.middleware.dialects.mistral.ids import fitting
 
-GOLDEN = Path(__file__).parent / "golden"
-NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+GOLDEN = Golden(Path(__file__).parent / "golden")
+NAMES = GOLDEN.names
 FOLLOWS = {
     "system": {"user", "assistant", "system"},
     "user": {"assistant", "system", "user"},
@@ -39,21 +48,8 @@ FOLLOWS = {
 }
 
 
-def reply(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
-    return found
-
-
-def stream(name: str) -> bytes:
-    return (GOLDEN / f"{name}.sse").read_bytes()
-
-
 def sent(name: str, **more: Any) -> tuple[dict[str, Any], list[Loss]]:
     return mistral.encode_request(chat.decode_request({**conversations()[name], **more}), "large")
-
-
-def names(losses: list[Loss]) -> set[str]:
-    return {loss.feature for loss in losses}
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -94,16 +90,16 @@ def test_members_of_neither_are_mistral_s_and_openai_s_are_told() -> None:
     )
     assert {name: body[name] for name in own} == own
     assert body["prompt_cache_key"] == "k"
-    assert names(losses) == {"logit_bias", "modalities"}
+    assert features(losses) == {"logit_bias", "modalities"}
     _, losses = sent("stranger", verbosity="low")
-    assert names(losses) == {"user", "store", "service_tier", "verbosity"}
+    assert features(losses) == {"user", "store", "service_tier", "verbosity"}
 
 
 def test_nothing_unknown_of_other_dialects_is_passed_on() -> None:
     asked = responses.decode_request({"model": "m", "input": "Hi", "truncation": "auto", "x": 1})
     body, losses = mistral.encode_request(asked, "m")
     assert set(body) == {"model", "messages"}
-    assert names(losses) == {"truncation", "x"}
+    assert features(losses) == {"truncation", "x"}
 
 
 def test_any_tool_and_one_by_name() -> None:
@@ -143,7 +139,7 @@ def test_developers_are_the_system() -> None:
 def test_a_late_system_message_moves_to_the_front() -> None:
     body, losses = sent("late system")
     assert [m["role"] for m in body["messages"]] == ["system", "user", "assistant", "user"]
-    assert names(losses) == {"message_order"}
+    assert features(losses) == {"message_order"}
 
 
 def test_a_user_does_not_follow_a_result() -> None:
@@ -151,7 +147,7 @@ def test_a_user_does_not_follow_a_result() -> None:
     assert [m["role"] for m in body["messages"]] == [
         "user", "assistant", "tool", "assistant", "user"
     ]  # fmt: skip
-    assert names(losses) == {"message_order"}
+    assert features(losses) == {"message_order"}
 
 
 def test_an_answer_begun_is_to_be_continued() -> None:
@@ -240,7 +236,7 @@ def test_odd_parts_are_told() -> None:
     turn = Turn("user", (Opaque("chat", "video_url", {}), Text("Hi")))
     body, losses = mistral.encode_request(CanonicalRequest("m", (turn,), "chat"), "m")
     assert body["messages"][0]["content"] == "Hi"
-    assert names(losses) == {"content_part"}
+    assert features(losses) == {"content_part"}
     turn = Turn("user", (Opaque("responses", "item_reference", {}),))
     with pytest.raises(Untranslatable, match="item_reference"):
         mistral.encode_request(CanonicalRequest("m", (turn,), "responses"), "m")
@@ -251,27 +247,27 @@ def test_odd_parts_are_told() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_say_the_same_as_whole_answers(name: str) -> None:
-    told = whole(mistral.decode_reply(reply(name)))
-    assert assembled(events(mistral, [stream(name)])) == told
+    told = whole(mistral.decode_reply(GOLDEN.reply(name)))
+    assert assembled(events(mistral, [GOLDEN.stream(name)])) == told
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_may_be_cut_anywhere(name: str) -> None:
-    wire = stream(name)
+    wire = GOLDEN.stream(name)
     expected = payloads([wire])  # the decoder sees nothing else
     assert all(payloads(pieces) == expected for pieces in cuts(wire))
 
 
 def test_the_golden_answers() -> None:
-    text = whole(mistral.decode_reply(reply("text")))[0]
+    text = whole(mistral.decode_reply(GOLDEN.reply("text")))[0]
     assert (text["text"], text["usage"]) == ("Grüße aus Bern 🐻", Usage(18, 42, 16))
-    calls = whole(mistral.decode_reply(reply("calls")))[0]
+    calls = whole(mistral.decode_reply(GOLDEN.reply("calls")))[0]
     assert calls["calls"] == [
         ["D681PevKs", "get_weather", '{"city": "Bern"}'],
         ["b7Zk20aQx", "get_weather", '{"city": "Thun"}'],
     ]
     assert calls["finish"] == ("tool_calls", None)
-    thought = whole(mistral.decode_reply(reply("thought")))[0]
+    thought = whole(mistral.decode_reply(GOLDEN.reply("thought")))[0]
     assert thought["thoughts"] == ["Bern is dry."]
     assert thought["signatures"] == ["c2ln"]
     assert thought["text"] == "It is dry in Bern."
@@ -281,7 +277,9 @@ def test_the_golden_answers() -> None:
 
 
 def test_a_calls_round_trip_keeps_the_ids_mistral_made() -> None:
-    said = chat.encode_reply(mistral.decode_reply(reply("calls")), Envelope("chatcmpl-1", 1, "m"))
+    said = chat.encode_reply(
+        mistral.decode_reply(GOLDEN.reply("calls")), Envelope("chatcmpl-1", 1, "m")
+    )
     message = said["choices"][0]["message"]
     results = [
         {"role": "tool", "tool_call_id": c["id"], "content": "dry"} for c in message["tool_calls"]
@@ -307,7 +305,7 @@ def test_no_answer(body: Any, reason: str) -> None:
 
 
 def test_a_stream_without_its_end_is_cut() -> None:
-    wire = stream("text")
+    wire = GOLDEN.stream("text")
     with pytest.raises(StreamCut):
         events(mistral, [wire[: wire.index(b'"finish_reason": "stop"') - 300]])
 
@@ -322,8 +320,8 @@ def test_a_stream_without_its_end_is_cut() -> None:
     ],
 )
 def test_failures_inside_a_stream_end_it(frame: bytes) -> None:
-    begun = stream("text").partition(b"\n\n")[0] + b"\n\n"
-    found = events(mistral, [begun, frame, b"\n\n", stream("text")])
+    begun = GOLDEN.stream("text").partition(b"\n\n")[0] + b"\n\n"
+    found = events(mistral, [begun, frame, b"\n\n", GOLDEN.stream("text")])
     assert failure(found).message
 
 

@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from egress import assembled, conversations, cuts, events, failure, payloads, whole
+from egress import (
+    Golden,
+    assembled,
+    conversations,
+    cuts,
+    events,
+    failure,
+    features,
+    payloads,
+    whole,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,26 +33,13 @@ from aiproxy.middleware.dialects import (
     workers_ai,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
-NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+GOLDEN = Golden(Path(__file__).parent / "golden")
+NAMES = GOLDEN.names
 LLAMA = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
-
-
-def reply(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
-    return found
-
-
-def stream(name: str) -> bytes:
-    return (GOLDEN / f"{name}.sse").read_bytes()
 
 
 def sent(name: str, model: str = LLAMA, **more: Any) -> tuple[dict[str, Any], list[Loss]]:
     return workers_ai.encode_request(chat.decode_request({**conversations()[name], **more}), model)
-
-
-def names(losses: list[Loss]) -> set[str]:
-    return {loss.feature for loss in losses}
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -65,9 +62,9 @@ def test_sampling_and_what_is_not_said() -> None:
         "presence_penalty": 0.5,
         "frequency_penalty": 0.25,
     }
-    assert names(losses) == {"stop"}
+    assert features(losses) == {"stop"}
     _, losses = sent("stranger", n=2, logprobs=True, parallel_tool_calls=False)
-    assert names(losses) == {
+    assert features(losses) == {
         "user", "metadata", "store", "service_tier", "n", "logprobs", "parallel_tool_calls"
     }  # fmt: skip
 
@@ -112,7 +109,7 @@ def test_a_schema_stands_bare_and_does_not_stream() -> None:
     body, losses = sent("schema", stream=True)
     assert body["response_format"]["json_schema"]["required"] == ["name", "age"]
     assert "stream" not in body
-    assert names(losses) == {"strict"}
+    assert features(losses) == {"strict"}
     assert sent("stream")[0]["stream"] is True
 
 
@@ -135,14 +132,14 @@ def test_images_only_to_models_that_see_and_only_as_data() -> None:
 def test_its_own_members_may_be_written_by_a_chat_client() -> None:
     body, losses = sent("text", lora="mine", repetition_penalty=1.1, raw=True)
     assert (body["lora"], body["repetition_penalty"]) == ("mine", 1.1)
-    assert names(losses) == {"raw"}
+    assert features(losses) == {"raw"}
 
 
 def test_reasoning_never_goes_back() -> None:
     turn = Turn("assistant", (Reasoning("Hm.", origin="workers_ai"), Text("Dry.")))
     body, losses = workers_ai.encode_request(CanonicalRequest("m", (turn,), "chat"), "m")
     assert body["messages"] == [{"role": "assistant", "content": "Dry."}]
-    assert names(losses) == {"reasoning"}
+    assert features(losses) == {"reasoning"}
 
 
 # --- answers -------------------------------------------------------------------------------------
@@ -150,28 +147,28 @@ def test_reasoning_never_goes_back() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_say_the_same_as_whole_answers(name: str) -> None:
-    told = whole(workers_ai.decode_reply(reply(name)))
-    streamed = assembled(events(workers_ai, [stream(name)]))
+    told = whole(workers_ai.decode_reply(GOLDEN.reply(name)))
+    streamed = assembled(events(workers_ai, [GOLDEN.stream(name)]))
     assert streamed == told
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_may_be_cut_anywhere(name: str) -> None:
-    wire = stream(name)
+    wire = GOLDEN.stream(name)
     expected = payloads([wire])  # the decoder sees nothing else
     assert all(payloads(pieces) == expected for pieces in cuts(wire))
 
 
 def test_the_golden_answers() -> None:
-    text = whole(workers_ai.decode_reply(reply("text")))[0]
+    text = whole(workers_ai.decode_reply(GOLDEN.reply("text")))[0]
     assert (text["text"], text["usage"]) == ("Grüße aus Bern 🐻", Usage(26, 11))
-    calls = whole(workers_ai.decode_reply(reply("calls")))[0]
+    calls = whole(workers_ai.decode_reply(GOLDEN.reply("calls")))[0]
     assert calls["calls"] == [
         ["", "get_weather", '{"city":"Bern"}'],
         ["", "get_weather", '{"city":"Thun"}'],
     ]
     assert calls["finish"] == ("tool_calls", None)
-    found = whole(workers_ai.decode_reply(reply("chat")))[0]
+    found = whole(workers_ai.decode_reply(GOLDEN.reply("chat")))[0]
     assert found["calls"] == [["chatcmpl-tool-9", "now", '{"zone":"CET"}']]
     assert found["thoughts"] == ["Bern is dry."]
     assert found["usage"] == Usage(26, 11, 16)
@@ -229,11 +226,11 @@ def test_no_answer(body: Any, reason: str) -> None:
 
 
 def test_a_stream_without_its_end_is_cut() -> None:
-    frames = stream("text").split(b"\n\n")
+    frames = GOLDEN.stream("text").split(b"\n\n")
     for length in range(len(frames) - 3):
         with pytest.raises(StreamCut):
             events(workers_ai, [b"\n\n".join(frames[:length]) + b"\n\n"])
-    frames = stream("chat").split(b"\n\n")
+    frames = GOLDEN.stream("chat").split(b"\n\n")
     with pytest.raises(StreamCut):
         events(workers_ai, [b"\n\n".join(frames[:5]) + b"\n\n"])
 
@@ -255,8 +252,10 @@ def test_done_does_not_end_an_answer_that_has_a_reason_to_name() -> None:
 def test_choices_may_lack_an_index_and_a_document_may_be_a_frame() -> None:
     wire = b'data: {"choices":[{"delta":{"content":"Dry."},"finish_reason":"stop"}]}\n\n'
     assert assembled(events(workers_ai, [wire]))[0]["text"] == "Dry."
-    frame = b"data: " + json.dumps(reply("text")).encode() + b"\n\n"
-    assert assembled(events(workers_ai, [frame])) == whole(workers_ai.decode_reply(reply("text")))
+    frame = b"data: " + json.dumps(GOLDEN.reply("text")).encode() + b"\n\n"
+    assert assembled(events(workers_ai, [frame])) == whole(
+        workers_ai.decode_reply(GOLDEN.reply("text"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,7 +269,9 @@ def test_choices_may_lack_an_index_and_a_document_may_be_a_frame() -> None:
     ],
 )
 def test_failures_inside_a_stream_end_it(frame: bytes) -> None:
-    found = events(workers_ai, [b'data: {"response":"a"}\n\n', frame, b"\n\n", stream("text")])
+    found = events(
+        workers_ai, [b'data: {"response":"a"}\n\n', frame, b"\n\n", GOLDEN.stream("text")]
+    )
     assert failure(found).message
 
 

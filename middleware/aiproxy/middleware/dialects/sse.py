@@ -5,7 +5,7 @@ is the raw text of each event, because a stream that stays in its dialect is for
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -62,6 +62,15 @@ class SSEEvent:
     def __repr__(self) -> str:
         size = "no data" if self.data is None else f"{len(self.data)} bytes"
         return f"SSEEvent({self.event!r}, {size})"
+
+
+def read_object(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of an event; ``None`` when it holds none."""
+    try:
+        payload = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return payload if isinstance(payload, dict) else None
 
 
 def parser_for(dialect: str) -> "SSEParser":

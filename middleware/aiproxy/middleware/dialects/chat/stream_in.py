@@ -13,9 +13,7 @@ from aiproxy.middleware.dialects.canonical import (
     Json,
     ReasoningDelta,
     RefusalDelta,
-    StreamCut,
     StreamError,
-    StreamStart,
     TextDelta,
     Usage,
     UsageEvent,
@@ -25,6 +23,7 @@ from aiproxy.middleware.dialects.chat.calls_in import CallsIn
 from aiproxy.middleware.dialects.chat.reply_in import stop_sequence
 from aiproxy.middleware.dialects.chat.thoughts import DetailsIn
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT
+from aiproxy.middleware.dialects.choices_in import ChoicesIn
 from aiproxy.middleware.dialects.finish import finish_reason, is_failure
 from aiproxy.middleware.dialects.usage import read_usage
 
@@ -41,24 +40,17 @@ class _Progress:
     stop: str | None = None
 
 
-class StreamDecoder:
+class StreamDecoder(ChoicesIn[_Progress]):
     """``chat.completion.chunk`` objects in, canonical events out.
 
     Finish reasons are held until ``finish``: a call may follow the stop in a chunk of its own.
     """
 
-    __slots__ = ("_choices", "_failed", "_started", "_usage")
+    __slots__ = ("_usage",)
 
     def __init__(self) -> None:
-        self._choices: dict[int, _Progress] = {}
+        super().__init__()
         self._usage: Usage | None = None
-        self._started = False
-        self._failed = False
-
-    @property
-    def complete(self) -> bool:
-        """True once every choice that began has its finish reason."""
-        return bool(self._choices) and all(p.native for p in self._choices.values())
 
     def feed(self, payload: Mapping[str, Any], event: str | None = None) -> list[CanonicalEvent]:
         """Return the events of one chunk. Nothing follows a ``StreamError``."""
@@ -68,11 +60,7 @@ class StreamDecoder:
         if error or event == "error":
             self._failed = True
             return [stream_error(error if error else payload)]
-        events: list[CanonicalEvent] = []
-        if not self._started:
-            self._started = True
-            model, identity = payload.get("model"), payload.get("id")
-            events.append(StreamStart(reading.optional(identity), reading.optional(model)))
+        events = self._begun(payload, "id", "model")
         usage = payload.get("usage")
         if usage is not None:
             self._usage = reading.merge_usage(self._usage, read_usage(usage))
@@ -89,10 +77,8 @@ class StreamDecoder:
         Raises:
             StreamCut: a choice has no finish reason, or none ever began.
         """
-        if self._failed:
+        if not self._whole():
             return []
-        if not self.complete:
-            raise StreamCut()
         events: list[CanonicalEvent] = []
         for number, progress in sorted(self._choices.items()):
             if progress.details is not None:

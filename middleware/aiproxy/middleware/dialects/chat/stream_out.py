@@ -17,7 +17,6 @@ from aiproxy.middleware.dialects.canonical import (
     OpaqueItem,
     ReasoningDelta,
     RefusalDelta,
-    StreamCut,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
@@ -26,14 +25,13 @@ from aiproxy.middleware.dialects.canonical import (
     UsageEvent,
 )
 from aiproxy.middleware.dialects.chat.annotations import is_told, nested_annotation
+from aiproxy.middleware.dialects.chat.closing import closing_frames, error_frame
 from aiproxy.middleware.dialects.chat.losses import event_losses
 from aiproxy.middleware.dialects.chat.reply_out import endings
 from aiproxy.middleware.dialects.chat.thoughts import Block, encode_thought, own_details
 from aiproxy.middleware.dialects.chat.vocabulary import DIALECT, is_native
 from aiproxy.middleware.dialects.losses import note
 from aiproxy.middleware.dialects.seals import seal_call, seal_text, with_google
-from aiproxy.middleware.dialects.sse import DONE_FRAME
-from aiproxy.middleware.dialects.usage import chat_usage
 
 
 class StreamEncoder:
@@ -133,29 +131,24 @@ class StreamEncoder:
         Raises:
             StreamCut: no ``Finish`` was encoded; an ending is never made up.
         """
-        if not self._finishes:
-            raise StreamCut()
-        more = b"" if not extra else b"," + orjson.dumps(extra)[1:-1]
-        frames = []
-        usage_asked = self._envelope.include_usage
-        last = max(self._finishes)
-        for choice, cited in sorted(self._annotations.items()):
-            frames.append(self._frame(choice, {"annotations": cited}))
-        for choice, ending in sorted(self._finishes.items()):
-            frame = self._frame(choice, {}, None, ending)
-            if more and not usage_asked and choice == last:
-                frame = frame[:-3] + more + b"}\n\n"
-            frames.append(frame)
-        if usage_asked:
-            usage = None if self._usage is None else chat_usage(self._usage)
-            frames.append(self._head + b'[],"usage":' + orjson.dumps(usage) + more + b"}\n\n")
-        return b"".join((*frames, DONE_FRAME))
+        cited = [
+            self._frame(choice, {"annotations": found})
+            for choice, found in sorted(self._annotations.items())
+            if self._finishes
+        ]
+        ends = closing_frames(
+            self._finishes,
+            lambda choice, ending: self._frame(choice, {}, None, ending),
+            head=self._head,
+            usage=self._usage,
+            usage_asked=self._envelope.include_usage,
+            extra=extra,
+        )
+        return b"".join((*cited, *ends))
 
     def fail(self, error: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
         """Return the error frame that ends a broken stream; no ``[DONE]`` follows it."""
-        inner = error.get("error")
-        body = {"error": inner if isinstance(inner, Mapping) else dict(error), **(extra or {})}
-        return b"data: " + orjson.dumps(body) + b"\n\n"
+        return error_frame(error, extra)
 
     def _frame(
         self,

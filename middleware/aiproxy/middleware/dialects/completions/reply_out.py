@@ -21,7 +21,6 @@ from aiproxy.middleware.dialects.canonical import (
     ReasoningDelta,
     Refusal,
     RefusalDelta,
-    StreamCut,
     Text,
     TextDelta,
     ToolCall,
@@ -29,10 +28,10 @@ from aiproxy.middleware.dialects.canonical import (
     Usage,
     UsageEvent,
 )
+from aiproxy.middleware.dialects.chat.closing import closing_frames, error_frame
 from aiproxy.middleware.dialects.chat.reply_out import endings
 from aiproxy.middleware.dialects.completions import logprobs
 from aiproxy.middleware.dialects.losses import note
-from aiproxy.middleware.dialects.sse import DONE_FRAME
 from aiproxy.middleware.dialects.usage import chat_usage
 
 _REASONING = Loss("reasoning", "a completion has no place for reasoning")
@@ -173,27 +172,20 @@ class StreamEncoder:
         Raises:
             StreamCut: no ``Finish`` was encoded; an ending is never made up.
         """
-        if not self._finishes:
-            raise StreamCut()
-        more = b"" if not extra else b"," + orjson.dumps(extra)[1:-1]
-        asked = self._envelope.include_usage
-        last = max(self._finishes)
-        frames = []
-        for choice, ending in sorted(self._finishes.items()):
-            frame = self._frame(choice, "", (), ending)
-            if more and not asked and choice == last:
-                frame = frame[:-3] + more + b"}\n\n"
-            frames.append(frame)
-        if asked:
-            usage = None if self._usage is None else chat_usage(self._usage)
-            frames.append(self._head + b'[],"usage":' + orjson.dumps(usage) + more + b"}\n\n")
-        return b"".join((*frames, DONE_FRAME))
+        return b"".join(
+            closing_frames(
+                self._finishes,
+                lambda choice, ending: self._frame(choice, "", (), ending),
+                head=self._head,
+                usage=self._usage,
+                usage_asked=self._envelope.include_usage,
+                extra=extra,
+            )
+        )
 
     def fail(self, error: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> bytes:
         """Return the error frame that ends a broken stream; no ``[DONE]`` follows it."""
-        inner = error.get("error")
-        body = {"error": inner if isinstance(inner, Mapping) else dict(error), **(extra or {})}
-        return b"data: " + orjson.dumps(body) + b"\n\n"
+        return error_frame(error, extra)
 
     def _frame(
         self, choice: int, text: str, tokens: tuple[Json, ...] = (), ending: Finish | None = None

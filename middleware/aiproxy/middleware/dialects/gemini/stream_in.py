@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiproxy.middleware.dialects import reading
 from aiproxy.middleware.dialects.canonical import (
     AnnotationDelta,
     Audio,
@@ -18,9 +17,7 @@ from aiproxy.middleware.dialects.canonical import (
     Part,
     Reasoning,
     ReasoningDelta,
-    StreamCut,
     StreamError,
-    StreamStart,
     Text,
     TextDelta,
     ToolCall,
@@ -29,6 +26,7 @@ from aiproxy.middleware.dialects.canonical import (
     ToolCallStart,
     UsageEvent,
 )
+from aiproxy.middleware.dialects.choices_in import ChoicesIn
 from aiproxy.middleware.dialects.gemini.citations import Told, annotations
 from aiproxy.middleware.dialects.gemini.errors import stream_error
 from aiproxy.middleware.dialects.gemini.logprobs import tokens_of
@@ -56,25 +54,18 @@ class _Progress:
     cited: int = 0
 
 
-class StreamDecoder:
+class StreamDecoder(ChoicesIn[_Progress]):
     """``GenerateContentResponse`` chunks in, canonical events out.
 
     Function calls arrive whole and are told whole. Finish reasons are held until ``finish``: the
     call and the stop may come in chunks of their own, in either order. Usage is cumulative.
     """
 
-    __slots__ = ("_choices", "_failed", "_started", "_usage")
+    __slots__ = ("_usage",)
 
     def __init__(self) -> None:
-        self._choices: dict[int, _Progress] = {}
+        super().__init__()
         self._usage: dict[str, Any] = {}
-        self._started = False
-        self._failed = False
-
-    @property
-    def complete(self) -> bool:
-        """True once every candidate that began has its finish reason."""
-        return bool(self._choices) and all(p.native for p in self._choices.values())
 
     def feed(self, payload: Mapping[str, Any], event: str | None = None) -> list[CanonicalEvent]:
         """Return the events of one chunk. Nothing follows a ``StreamError``."""
@@ -84,11 +75,7 @@ class StreamDecoder:
         if error or event == "error":
             self._failed = True
             return [stream_error(error or payload)]
-        events: list[CanonicalEvent] = []
-        if not self._started:
-            self._started = True
-            model, identity = payload.get("modelVersion"), payload.get("responseId")
-            events.append(StreamStart(reading.optional(identity), reading.optional(model)))
+        events = self._begun(payload, "responseId", "modelVersion")
         usage = payload.get("usageMetadata")
         if isinstance(usage, Mapping):
             # A later report may leave out what an earlier one said.
@@ -111,10 +98,8 @@ class StreamDecoder:
         Raises:
             StreamCut: a candidate has no finish reason, or none ever began.
         """
-        if self._failed:
+        if not self._whole():
             return []
-        if not self.complete:
-            raise StreamCut()
         events: list[CanonicalEvent] = []
         for number, progress in sorted(self._choices.items()):
             native = progress.native or ""

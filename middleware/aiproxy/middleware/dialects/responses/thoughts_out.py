@@ -1,5 +1,6 @@
 """Reasoning items of a stream: their parts, and the seal that closes them."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from aiproxy.middleware.dialects.canonical import Envelope, Loss, Reasoning, ReasoningDelta
@@ -10,7 +11,7 @@ from aiproxy.middleware.dialects.responses.losses import event_losses
 from aiproxy.middleware.dialects.responses.sealing import sealed_content
 
 
-class ThoughtFrames(ResponseFrames):
+class ThoughtFrames(ResponseFrames, ABC):
     """The reasoning block being written; ``source`` and ``losses`` as in ``StreamEncoder``."""
 
     def __init__(self, envelope: Envelope, source: str | None) -> None:
@@ -19,9 +20,9 @@ class ThoughtFrames(ResponseFrames):
         self.source = source
         self._reasoning: OpenItem | None = None
 
+    @abstractmethod
     def _end_message(self, status: str) -> None:
         """End the message being written, if there is one."""
-        raise NotImplementedError
 
     def _think(self, event: ReasoningDelta) -> None:
         held = self._reasoning
