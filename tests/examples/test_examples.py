@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from upstreams import free_port
 
 from aiproxy.conformance.manifest import read_manifest
 
@@ -69,9 +70,7 @@ class Running:
 
 
 def start(name: str, config: Path) -> Running:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     command = [part.replace("{port}", str(port)) for part in MOUNTED[name]]
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", *command],
