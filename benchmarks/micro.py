@@ -7,6 +7,7 @@ network, no event loop: this is what the product's own code costs.
 import json
 import time
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import orjson
@@ -112,32 +113,61 @@ def headers() -> dict[str, Part]:
     }
 
 
-def decisions() -> dict[str, Part]:
-    """400 candidates; ``with limits`` adds a cost limit, a quality threshold and a max latency."""
-    large = gateway()
+#: Prompts of the requests a decision is timed with, in characters: no two in a row are alike.
+PROMPTS = (40, 4_000, 300, 900, 60, 12_000, 150, 2_000)
+#: Limits that turn some of the candidates away, and all of them are read by nobody here.
+TIGHT = (
+    ("x-ai-cost-limit", "0.010"),
+    ("x-ai-quality-threshold", "0.5"),
+    ("x-ai-max-latency", "590"),
+)
+
+
+def decisions(providers: int = 20, models: int = 20) -> dict[str, Part]:
+    """400 candidates and prompts of changing length; ``with limits`` adds a cost limit, a quality
+    threshold and a max latency that turn nobody away but for quality, ``tight limits`` ones that
+    turn away about half of them."""
+    large = gateway(providers, models)
     now = large.runtime.now()
     limits = tuple(row for row in TEN if row[0].endswith(("-limit", "-threshold", "-latency")))
     found: dict[str, Part] = {}
 
-    def add(name: str, body: dict[str, Any], extra: tuple[tuple[str, str], ...]) -> None:
-        intent = Exchange(large, inbound(body, extra)).explain().intent
-        assert intent is not None
-        plan = large.planner.plan(intent, now)
-        served = plan.ranked[0].model.track
+    def add(name: str, model: str, extra: tuple[tuple[str, str], ...]) -> None:
+        intents = []
+        for length in PROMPTS:
+            body = {
+                **chat_body(model),
+                "messages": [{"role": "user", "content": "x " * (length // 2)}],
+            }
+            intent = Exchange(large, inbound(body, extra)).explain().intent
+            assert intent is not None
+            intents.append(intent)
+        plans = [large.planner.plan(intent, now) for intent in intents]
+        served = plans[0].ranked[0].model.track
+        turns = cycle(intents)
 
         def fresh() -> None:
             # the model that served the last request has a new latency
             served.succeeded(now, 300.0, 100.0)
-            large.planner.plan(intent, now)
+            large.planner.plan(next(turns), now)
 
         found[name] = fresh
 
     for strategy in STRATEGIES:
         said = (("x-ai-routing-strategy", strategy),)
-        add(strategy, chat_body(), said)
-        add(f"{strategy}, with limits", chat_body(), (*said, *limits))
-    add("an explicit model at 20 providers", chat_body("everywhere"), TEN[:1])
+        add(strategy, "auto", said)
+        add(f"{strategy}, with limits", "auto", (*said, *limits))
+        add(f"{strategy}, tight limits", "auto", (*said, *TIGHT))
+    add(f"an explicit model at {providers} providers", "everywhere", TEN[:1])
+    for part in found.values():
+        for _ in PROMPTS:
+            part()  # what is kept for a kind of request is there once it has come
     return found
+
+
+def many() -> dict[str, Part]:
+    """The same for 10,000 candidates."""
+    return decisions(200, 50)
 
 
 def bodies() -> dict[str, Part]:
@@ -327,6 +357,26 @@ def untouched() -> dict[str, Part]:
     return {"the application alone": part(bare), "behind the middleware": part(mounted)}
 
 
+def health() -> dict[str, Part]:
+    """What a finished call adds to what is known of its model and provider, a millisecond apart."""
+    model = gateway(1, 1).registry.models[0]
+    now = [1e6]
+
+    def answered() -> None:
+        now[0] += 0.001
+        model.track.succeeded(now[0], 250.0, 80.0)
+        model.provider.track.recovered(now[0])
+
+    def failed() -> None:
+        now[0] += 0.001
+        model.track.failed(now[0], lambda: 0.5)
+
+    def figures() -> None:
+        model.track.latencies.estimate(now[0])
+
+    return {"an answer": answered, "a failure": failed, "an estimate of its latency": figures}
+
+
 def yardstick() -> dict[str, Part]:
     """What does not change from release to release: tells a slow machine from slow code."""
     raw = payloads.request("everywhere", "small")
@@ -340,7 +390,9 @@ def yardstick() -> dict[str, Part]:
 GROUPS: dict[str, tuple[Callable[[], dict[str, Part]], int]] = {
     "Yardstick": (yardstick, 1),
     "Headers": (headers, 1),
+    "Health": (health, 1),
     "Decision (planner.plan)": (decisions, 1),
+    "Decision among 10,000": (many, 1),
     "Bodies": (bodies, 1),
     "Disclosure": (disclosures, 1),
     "Streams, an event": (streams, payloads.EVENTS),

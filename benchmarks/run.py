@@ -1,6 +1,7 @@
 """Benchmarks of the gateway beside others, as ratios from interleaved rounds.
 
-    python benchmarks/run.py json|sse|failover|untouched|startup|micro|translation|all|smoke [options]
+    python benchmarks/run.py json|sse|failover|untouched|startup|micro|translation|ensembles|all|smoke
+        [options]
 
 See README.md in this folder for what is measured and how to add a peer.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ensembles
 import micro
 import processes
 import translation
@@ -238,6 +240,13 @@ def run_translation(options: argparse.Namespace, report: Report) -> None:
     report.figures["translation"] = translation.main(rounds=max(20, options.rounds * 10))
 
 
+def run_ensembles(options: argparse.Namespace, report: Report) -> None:
+    """An ensemble of three beside its slowest member alone, on both mounts."""
+    print("\n## ensembles\n")
+    report.figures["ensembles"], missed = ensembles.main(rounds=options.rounds)
+    report.faults += missed
+
+
 def run_all(options: argparse.Namespace, report: Report) -> None:
     for run in (
         run_micro,
@@ -246,6 +255,7 @@ def run_all(options: argparse.Namespace, report: Report) -> None:
         run_json,
         run_sse,
         run_failover,
+        run_ensembles,
         run_startup,
     ):
         run(options, report)
@@ -257,6 +267,7 @@ def run_smoke(options: argparse.Namespace, report: Report) -> None:
     options.peers, options.peer = None, []
     micro.main(rounds=1, budget_s=0.002)
     translation.main(rounds=2, budget_s=0.0)
+    ensembles.main(rounds=1, requests=1)
     ours = ["direct", "raw", "asgi", "wsgi", "server", "server+headers"]
     with open_session(options, [*ours, "page", "page+mw"], ["small", "page"]) as live:
         missing = [n for n in (*ours, "page", "page+mw") if n not in [p.name for p in live.peers]]
@@ -295,6 +306,7 @@ RUNS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
     "startup": run_startup,
     "micro": run_micro,
     "translation": run_translation,
+    "ensembles": run_ensembles,
     "all": run_all,
     "smoke": run_smoke,
 }

@@ -34,7 +34,7 @@ HOSTILE = {
     "huge integer": "a: " + "9" * 39 + "\n",
     "nan": "a: .nan\n",
     "control character": "a: \x07\n",
-    "many anchors": "".join(f"k{i}: &a{i} x\n" for i in range(60_000)),
+    "many anchors": "".join(f"k{i}: &a{i} x\n" for i in range(260_000)),
 }
 
 

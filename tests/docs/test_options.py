@@ -21,6 +21,39 @@ def test_serve_has_the_options_of_the_operations_page() -> None:
     assert [option for option in sorted(options) if option not in shown] == []
 
 
+@pytest.mark.parametrize(
+    ("command", "begin", "end"),
+    [("explain", "## One request", "## Traffic"), ("simulate", "## Traffic", "### Providers")],
+)
+def test_commands_have_the_options_of_the_simulation_page(
+    command: str, begin: str, end: str
+) -> None:
+    shown = CliRunner().invoke(aiproxy, [command, "--help"]).output
+    page = (DOCS / "simulate.md").read_text("utf-8").partition(begin)[2].partition(end)[0]
+    cells = re.findall(r"^\| (`--.+?`) \|", page, re.MULTILINE)
+    named = {option for cell in cells for option in re.findall(r"--[a-z-]+", cell)}
+    assert named == set(re.findall(r"--[a-z-]+", shown)) - {"--help"}
+
+
+def test_the_simulation_page_names_every_key_of_a_scenario() -> None:
+    from aiproxy.spec import schema
+
+    page = (DOCS / "simulate.md").read_text("utf-8")
+    document = schema("scenario")
+    top = document["properties"]
+    traffic = top["traffic"]["properties"]
+    provider = top["providers"]["additionalProperties"]["properties"]
+    keys = [
+        *provider,
+        *traffic["phases"]["items"]["properties"],
+        *traffic["requests"]["items"]["properties"],
+        *top["expect"]["properties"],
+        *filter(None, document["$defs"]["error"]["properties"]["fault"]["enum"]),
+    ]
+    missing = [key for key in keys if not re.search(rf"`{key}[`:]|{key}: ", page)]
+    assert missing == []
+
+
 def test_conformance_has_the_options_of_the_grading_page(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

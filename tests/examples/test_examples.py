@@ -208,6 +208,22 @@ def test_the_tests_of_a_gateway_pass_in_a_project_of_their_own(tmp_path: Path) -
     assert "6 passed" in done.stdout
 
 
+@pytest.mark.slow  # the same scenarios run in tests/simulate
+def test_the_tests_of_a_configuration_pass_in_a_project_of_their_own(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "test_scenarios.py", tmp_path)
+    shutil.copytree(EXAMPLES / "scenarios", tmp_path / "scenarios")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 passed" in done.stdout
+
+
 def test_the_manifest_is_one() -> None:
     manifest = read_manifest(EXAMPLES / "aiproxy-target.yaml", {"MY_GATEWAY_KEY": "k"})
     assert (manifest.target.level, manifest.target.lacks) == (2, ("local-models",))

@@ -262,7 +262,7 @@ def test_one_listed_category_needs_no_text():
 )
 def test_a_limit_that_a_cost_limit_bounds_is_paid_for(prompt, allowance, copies, price):
     """XAI-AUTO-020: also for long prompts, reasoning, several answers, and fees by the request."""
-    limits = SimpleNamespace(cost_limit=allowance)
+    limits = SimpleNamespace(spendable=allowance)
     intent = SimpleNamespace(
         task="general", prompt_tokens=prompt, copies=copies, constraints=limits
     )

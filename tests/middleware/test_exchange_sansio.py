@@ -474,10 +474,10 @@ class ScriptedAsync(Scripted):
 
 
 class ScriptedSync(Scripted):
-    def call(self, call: Call, app: Any) -> Any:
+    def call(self, call: Call, app: Any, interrupt: Any = None) -> Any:
         return self.answer(call, app)
 
-    def read(self, read: Read) -> Any:
+    def read(self, read: Read, interrupt: Any = None) -> Any:
         return self.piece(read)
 
     def close_stream(self, stream: object) -> None:

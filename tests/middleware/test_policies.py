@@ -73,3 +73,18 @@ def test_a_constraint_and_a_require_that_exclude_each_other_are_refused(
     got = pair(routing=routing).chat({"X-AI-Provider-Pool": "b"})
     assert (got.status, got.error["code"]) == (422, "no_eligible_provider")
     assert (fakes.a.seen, fakes.b.seen) == ([], [])
+
+
+@pytest.mark.requirement("AIP-ROUTE-028")
+def test_a_native_reply_names_the_rule_that_decided(pair: Any) -> None:
+    rows = policy("model_specific", "request.tokens < 1000", "prefer provider.a")
+    mount = pair(
+        {"cost_per_1k_tokens": 0.01},
+        {"cost_per_1k_tokens": 0.001},
+        routing={"strategy": "cost", "scope": "all", "policies": rows},
+    )
+    body = {"model": "auto", "input": "Hello"}
+    got = mount.post("/aiproxy/predict", body, {"X-AI-Multi-Provider": "enabled"})
+    routing = got.json["metadata"]["routing"]
+    assert got.json["metadata"]["provider"] == "a"
+    assert routing["reason"] == "routing_policy: p[0]"

@@ -119,6 +119,7 @@ def test_headers_appear_only_where_something_was_chosen(pair):
         "x-ai-auto-decisions",
         "x-ai-selection-confidence",
         "x-ai-alternatives-considered",
+        "x-ai-conversation-id",
     }
     got = served.chat(ON)
     assert needed == ours(got)
@@ -265,19 +266,19 @@ def test_an_upstream_cannot_speak_in_our_name(pair, fakes, stream):
 @req("XAI-RESP-018", "XAI-SEC-018")
 @pytest.mark.parametrize("status", [200, 401, 500])
 def test_headers_carry_no_secret_host_or_prompt(pair, fakes, status):
-    key = {"credentials": {"api_key": "sk-canary-key"}, "headers": {"x-extra": "canary-extra"}}
+    key = {"credentials": {"api_key": "sk-sesame-key"}, "headers": {"x-extra": "sesame-extra"}}
     served = pair(provider_a=key, provider_b=key)
     fakes.a.script = fakes.b.script = Script(status=status)
-    got = served.chat(ON, messages=[{"role": "user", "content": "canary-prompt"}])
+    got = served.chat(ON, messages=[{"role": "user", "content": "sesame-prompt"}])
     assert (got.status == 200) is (status == 200)
     everything = str(got.headers) + (got.body.decode() if status != 200 else "")
-    for canary in ("canary", "127.0.0.1", str(fakes.a.port), "SECRET-TEXT", "sk-upstream"):
-        assert canary not in everything
+    for secret in ("sesame", "127.0.0.1", str(fakes.a.port), "SECRET-TEXT", "sk-upstream"):
+        assert secret not in everything
     record = json.dumps(served.record(got))
-    for canary in ("canary", "127.0.0.1", str(fakes.a.port), "SECRET-TEXT"):
-        assert canary not in record
-    assert fakes.a.seen[0].headers["authorization"] == "Bearer sk-canary-key"
-    assert fakes.a.seen[0].headers["x-extra"] == "canary-extra"
+    for secret in ("sesame", "127.0.0.1", str(fakes.a.port), "SECRET-TEXT"):
+        assert secret not in record
+    assert fakes.a.seen[0].headers["authorization"] == "Bearer sk-sesame-key"
+    assert fakes.a.seen[0].headers["x-extra"] == "sesame-extra"
 
 
 @req("XAI-RESP-019")

@@ -21,7 +21,7 @@ from aiproxy.middleware.routing.rules import (
     compile_policies,
     policy_findings,
 )
-from aiproxy.spec import schema
+from aiproxy.spec import HEADERS, schema
 
 Row = dict[str, Any]
 
@@ -526,7 +526,8 @@ def test_policies_refused(rows: Any, path: str, message: str) -> None:
 
 
 def test_every_spelling_of_a_strategy_is_a_type() -> None:
-    for kind in schema("config")["$defs"]["policy"]["properties"]["type"]["enum"]:
+    header = HEADERS["X-AI-Routing-Strategy"]
+    for kind in ("model_specific", *header.values, *header.aliases):
         (policy,) = compiled([{"name": "a", "type": kind, "rules": BARE}]).policies
         assert (policy.strategy is None) is (kind == "model_specific")
 

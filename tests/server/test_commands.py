@@ -132,11 +132,17 @@ def test_a_public_address_with_a_paid_provider_and_no_keys_is_refused(
     assert "expected security.auth, a loopback address, or" in done.stderr
 
 
+JWT = {"issuer": "i", "audience": "a", "secret": "not-a-secret-000001", "algorithms": ["HS256"]}
+
+
 @pytest.mark.parametrize(
     ("section", "named"),
     [
-        ({"budget": {"daily_limit": 5.0}}, "budget.daily_limit"),
-        ({"budget": {"monthly_limit": 0.0}}, "budget.monthly_limit"),
+        ({"budget": {"daily_limit": 5.0, "cost_db": "postgresql://db/costs"}}, "budget.cost_db"),
+        (
+            {"security": {"auth": {"enabled": True, "type": "jwt", "jwt": JWT}}},
+            "security.auth.type",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -151,10 +157,10 @@ def test_a_protection_that_is_not_enforced_is_refused(
 
 
 def test_allow_unenforced_starts_with_a_warning(unasked: dict[str, Any], tmp_path: Path) -> None:
-    config = {**unasked, "budget": {"daily_limit": 5.0}}
+    config = {**unasked, "budget": {"daily_limit": 5.0, "cost_db": "postgresql://db/costs"}}
     with serve(tmp_path, config, "--allow-unenforced") as server:
         warnings = [x for x in server.err.read_text().splitlines() if x.startswith("warning: ")]
-    assert any("not enforced" in line and "budget.daily_limit" in line for line in warnings)
+    assert any("not enforced" in line and "budget.cost_db" in line for line in warnings)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +168,6 @@ def test_allow_unenforced_starts_with_a_warning(unasked: dict[str, Any], tmp_pat
     [
         ({"observability": {"metrics": {"enabled": True}}}, "observability.metrics"),
         ({"security": {"rate_limiting": {"enabled": True}}}, "security.rate_limiting"),
-        ({"state": {"backend": "valkey", "url": "redis://127.0.0.1"}}, "state.backend"),
-        ({"conversations": {"enabled": True}}, "conversations"),
         ({"cache": {"enabled": True, "embedding_model": "m"}}, "cache"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -305,7 +309,7 @@ def test_explain_reads_a_file_or_stdin(tmp_path: Path) -> None:
     header = "X-AI-Provider-Pool: b"
     told = []
     for source, stdin in ((str(tmp_path / "body.json"), b""), ("-", body)):
-        done = run("explain", "--config", config, "--header", header, source, stdin=stdin)
+        done = run("explain", "--json", "--config", config, "--header", header, source, stdin=stdin)
         assert done.returncode == 0, done.stderr
         record = json.loads(done.stdout)
         validate(record, "decision")
@@ -317,7 +321,7 @@ def test_explain_reads_a_file_or_stdin(tmp_path: Path) -> None:
 def test_explain_of_a_refused_request_exits_1_with_its_error(tmp_path: Path) -> None:
     config = str(write_config(tmp_path, pair_config(Upstream("a"), Upstream("b"))))
     for body in (b"{", b'{"model": "no-such", "messages": []}', b"[]"):
-        done = run("explain", "--config", config, "-", stdin=body)
+        done = run("explain", "--json", "--config", config, "-", stdin=body)
         assert done.returncode == 1, done.stderr
         record = json.loads(done.stdout)
         validate(record, "decision")
@@ -348,7 +352,7 @@ def test_explain_leaves_out_a_local_model_that_cannot_run(tmp_path: Path) -> Non
     }
     body = json.dumps({"model": "shared", "messages": HELLO}).encode()
     file = str(write_config(tmp_path, config))
-    record = json.loads(run("explain", "--config", file, "-", stdin=body).stdout)
+    record = json.loads(run("explain", "--json", "--config", file, "-", stdin=body).stdout)
     assert record["selected"]["provider"] == "a"
 
 
@@ -358,7 +362,7 @@ def test_explain_leaves_out_a_local_model_that_cannot_run(tmp_path: Path) -> Non
 def test_version_and_help() -> None:
     assert run("--version").stdout.startswith("aiproxy, version ")
     told = run("-h").stdout
-    for command in ("serve", "config", "explain", "models", "providers", "conformance"):
+    for command in ("serve", "config", "explain", "simulate", "models", "providers", "conformance"):
         assert f"  {command} " in told
     assert Path(AIPROXY).exists()
 

@@ -107,6 +107,7 @@ def test_the_command_prints_what_the_function_returns(asked: Any, tmp_path: Path
     path, document = BODIES["auto"]
     done = run(
         "explain",
+        "--json",
         "--config",
         str(file),
         "--endpoint",

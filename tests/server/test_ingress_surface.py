@@ -130,9 +130,9 @@ def test_explain_knows_the_paths(tmp_path):
     for path, body in ((MESSAGES, ASKED), (GOOGLE, CONTENTS)):
         asked = tmp_path / "body.json"
         asked.write_text(json.dumps(body))
-        done = run("explain", "--config", str(config), "--endpoint", path, str(asked))
+        done = run("explain", "--json", "--config", str(config), "--endpoint", path, str(asked))
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["selected"]["provider"] == "a"
-    done = run("explain", "--config", str(config), "--endpoint", COUNT, str(asked))
+    done = run("explain", "--json", "--config", str(config), "--endpoint", COUNT, str(asked))
     assert done.returncode == 2
     assert "count" not in done.stderr.partition("expected")[2]

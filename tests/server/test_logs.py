@@ -176,3 +176,22 @@ def test_masking_takes_the_longer_of_two_secrets() -> None:
 
 def test_hello_is_no_secret() -> None:
     assert Redactor(frozenset())(json.dumps(HELLO)) == json.dumps(HELLO)
+
+
+@pytest.mark.requirement("XAI-SEC-022", "XAI-SEC-023")
+def test_a_line_says_who_asked_who_could_serve_and_why_one_did(
+    upstreams: Any, tmp_path: Path
+) -> None:
+    with serve(tmp_path, config_with_canaries(upstreams, format="json")) as server:
+        served = server.post(CHAT, BODY, KEY)
+        refused = server.post(CHAT, BODY, {**KEY, "X-AI-Security-Requirements": "hipaa"})
+    rows = {row["request_id"]: row for row in server.lines if row["event"] == "request"}
+    row = rows[served.header("x-request-id")]
+    assert row["timestamp"]
+    assert (row["key"], row["outcome"], row["status"]) == ("anna", "ok", 200)
+    assert row["candidates"][0] == f"{row['provider']}/{row['model']}"
+    assert len(row["candidates"]) == 2
+    assert row["reason"]
+    row = rows[refused.header("x-request-id")]
+    assert (row["key"], row["outcome"], row["candidates"]) == ("anna", "refused", [])
+    assert row["error"] == "unsupported_security_requirement"

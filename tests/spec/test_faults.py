@@ -88,9 +88,9 @@ def test_a_fault_says_where_what_was_expected_and_what_was_found(
 
 
 def test_the_telling_branch_of_an_alternative_is_followed():
-    [fault] = faults(record(strategy="cheapest"), "decision")
-    assert (fault.path, fault.keyword) == ("strategy", "enum")
-    assert fault.message.startswith('expected "cost", "latency"')
+    [fault] = faults(record(constraints={"failover_policy": "sometimes"}), "decision")
+    assert (fault.path, fault.keyword) == ("constraints.failover_policy", "enum")
+    assert fault.message.startswith('expected "none"')
     assert fault.message.endswith("or null; found a string")
 
 
@@ -115,7 +115,7 @@ def test_every_missing_key_is_named():
 
 def test_messages_never_quote_the_instance():
     broken = [
-        (record(strategy=SECRET), "decision"),
+        (record(task_basis=SECRET), "decision"),
         (error_object(type=SECRET), "error-emitted"),
         (record(id=SECRET + " " + SECRET), "decision"),
         (record(cost_usd=SECRET), "decision"),

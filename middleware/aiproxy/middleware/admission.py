@@ -12,7 +12,6 @@ from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.ingress import how_to_sign_in, offered_keys
-from aiproxy.middleware.preferences import Preferences
 from aiproxy.middleware.settings import ApiKey
 
 _REQUEST_ID: Final = compile_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -105,14 +104,3 @@ def may_use(gateway: Gateway, owner: str | None, model: str) -> bool:
         key.name == owner and key.models is not None and model not in key.models
         for key in gateway.settings.keys or ()
     )
-
-
-def refuse_missing_history(preferences: Preferences) -> None:
-    """No conversation store is kept: what would need one is refused, never guessed."""
-    if preferences.merge_branches:
-        raise ProxyError(
-            "workflow_branch_not_found",
-            "This router keeps no conversation state, so there are no branches to merge; "
-            "send the whole history in the request.",
-            param="X-AI-Merge-Branches",
-        )

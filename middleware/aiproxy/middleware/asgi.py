@@ -15,6 +15,7 @@ from aiproxy.middleware.forks_asgi import Opened, perform_rare
 from aiproxy.middleware.front import Front, links, lower
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.ingress import Route
+from aiproxy.middleware.mirrors_asgi import MirrorTasks
 from aiproxy.middleware.preferences import REQUEST_NAMES
 from aiproxy.middleware.providers.aio import AsyncTransports
 from aiproxy.middleware.providers.app_asgi import AppTransport, path_below_root
@@ -44,6 +45,7 @@ class AIProxyMiddleware:
         self._paths = self._front.paths
         self._folders = self._front.folders
         self._transports: AsyncTransports | None = None
+        self._mirrors = MirrorTasks()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Sender) -> None:
@@ -72,8 +74,13 @@ class AIProxyMiddleware:
     async def aclose(self) -> None:
         """Close the connections to providers. Called at lifespan shutdown."""
         transports, self._transports, self._loop = self._transports, None, None
+        await self._mirrors.aclose()
         if transports is not None:
             await transports.aclose()
+        self.gateway.background.close()
+        if self.gateway.budget is not None:
+            self.gateway.budget.close()
+        self.gateway.conversations.close()
 
     async def _route(self, scope: Scope, receive: Receive, send: Sender, path: str) -> None:
         front = self._front
@@ -101,12 +108,16 @@ class AIProxyMiddleware:
             return
         exchange = Exchange(self.gateway, front.inbound(route, headers, _query(scope), body))
         await _until_disconnect(self._drive(exchange.run(), scope, send), receive)
+        if exchange.mirrored and self._transports is not None:
+            self._mirrors.start(exchange.mirrored, self._transports, AppTransport(self.app, scope))
 
     async def _drive(self, flow: Flow, scope: Scope, send: Sender) -> None:
         transports = self._transports
         if transports is None or self._loop is not asyncio.get_running_loop():
             transports = self._transports = AsyncTransports(links(self.gateway))
             self._loop = asyncio.get_running_loop()
+        if not self.gateway.background.begun:
+            self.gateway.background.begin()
         app = AppTransport(self.app, scope)
         opened = Opened()
         outcome: Outcome = None
@@ -146,6 +157,7 @@ class AIProxyMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Sender) -> None:
         answered = False
+        self.gateway.background.begin()
 
         async def watched(message: Message) -> None:
             nonlocal answered

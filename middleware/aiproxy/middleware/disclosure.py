@@ -12,10 +12,12 @@ from typing import Any
 import orjson
 
 from aiproxy.middleware.auto.listing import listed_tools
+from aiproxy.middleware.cascade import cascade
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.intent import LIMIT_NAMES
 from aiproxy.middleware.money import usd
 from aiproxy.middleware.settings import Settings
+from aiproxy.middleware.workflow import Workflow
 
 
 def metadata(decision: Decision, settings: Settings) -> dict[str, Any] | None:
@@ -26,14 +28,18 @@ def metadata(decision: Decision, settings: Settings) -> dict[str, Any] | None:
     found: dict[str, Any] = {
         "provider": served.model.provider.id,
         "node": decision.node,
-        "cost": None if decision.cost is None else usd(decision.cost),
+        "cost": decision.told_cost,
         "latency_ms": round(decision.latency_ms, 2),
     }
+    if decision.resumed:
+        found["resumed"] = True
     if settings.transparency == "minimal":
         return found
     found["model"] = served.model.upstream
     found["request_id"] = decision.id
-    found["attempts"] = len(decision.attempts)
+    found["attempts"] = len(decision.calls)
+    if decision.segregation is not None and decision.told_cost is not None:
+        found["cost"] = usd(decision.spent)
     if decision.usage_estimated:
         found["estimated"] = True
     if decision.failed_over:
@@ -43,6 +49,8 @@ def metadata(decision: Decision, settings: Settings) -> dict[str, Any] | None:
         found["losses"] = [{"feature": x.feature, "detail": x.detail} for x in decision.losses]
     if decision.over_limit:
         found["cost_limit_exceeded"] = True
+    if decision.ensemble is not None:
+        found["ensemble"] = decision.ensemble.compact()
     return found
 
 
@@ -61,9 +69,8 @@ def response_headers(decision: Decision, settings: Settings) -> list[tuple[str, 
             found.append(("x-ai-failover-occurred", "true"))
     if decision.conversation is not None:
         found.append(("x-ai-conversation-id", decision.conversation))
-    preferences = decision.preferences
-    if preferences is not None and preferences.workflow_step is not None:
-        found.append(("x-ai-workflow-step", preferences.workflow_step))
+    if decision.step is not None:
+        found.append(("x-ai-workflow-step", decision.step))
     if settings.transparency == "minimal" or decision.plan is None:
         return found
     if intent.selects:
@@ -121,7 +128,8 @@ def _why_not(decision: Decision, model: Any) -> str:
     for attempt in decision.attempts:
         if attempt.model is model:
             return attempt.error or "lower_score"
-    return "lower_score"
+    plan = decision.plan
+    return "too_slow" if plan is not None and model in plan.slow else "lower_score"
 
 
 def _auto_selection(decision: Decision) -> dict[str, Any]:
@@ -133,6 +141,8 @@ def _auto_selection(decision: Decision) -> dict[str, Any]:
         "strategy": intent.strategy,
         "confidence": plan.confidence,
     }
+    if decision.segregation is not None:
+        found |= {"strategy": "segregation", **decision.segregation.record()}
     served = decision.served
     chosen = served.ranked if served is not None else next(iter(plan.ranked), None)
     if intent.model_auto and chosen is not None:
@@ -156,8 +166,12 @@ def _auto_selection(decision: Decision) -> dict[str, Any]:
     if decision.failed_over:
         found["failover_reason"] = decision.failover_reason()
         found["failover_time_ms"] = round(decision.failover_ms, 1)
-        found["context_preserved"] = True
+        found["context_preserved"] = decision.context_preserved
         found["conversation_continuity"] = "maintained"
+    if decision.workflow is not None:
+        found |= _workflow(decision, decision.workflow)
+    if len(decision.attempts) > 1:
+        found |= cascade(decision)
     if len(decision.attempts) > 1 or (served is None and decision.attempts):
         found["attempts"] = [
             {
@@ -172,11 +186,27 @@ def _auto_selection(decision: Decision) -> dict[str, Any]:
     if security:
         found["security_compliance"] = dict.fromkeys(sorted(security), "attested")
     rejected = [
-        {"provider": row.model.provider.id, "reason": row.reason} for row in _by_provider(plan)
+        {"provider": row.model.provider.id, "reason": row.reason}
+        if row.detail is None
+        else {"provider": row.model.provider.id, "reason": row.reason, "detail": row.detail}
+        for row in _by_provider(plan)
     ]
     rejected += [{"provider": name, "reason": "unknown_provider"} for name in intent.unknown_pool]
     if rejected:
         found["alternatives_rejected"] = rejected
+    return found
+
+
+def _workflow(decision: Decision, workflow: Workflow) -> dict[str, Any]:
+    """What became of the conversation, where there is something to say (XAI-WF-013, FAIL-013)."""
+    found: dict[str, Any] = {}
+    if decision.failed_over or workflow.continuity != "maintained":
+        found["context_preserved"] = decision.context_preserved
+        found["conversation_continuity"] = workflow.continuity
+    if workflow.merged and decision.served is not None:
+        found["branches_merged"] = list(workflow.merged)
+        found["context_integration"] = workflow.integration
+        found["workflow_completion"] = "success"
     return found
 
 
@@ -267,7 +297,7 @@ def _shorter_list(rows: list[Any], limit: int) -> str | None:
 
 def _shorter_object(value: Mapping[str, Any], limit: int) -> str | None:
     shorter: dict[str, Any] = {**value, "truncated": True}
-    for key in ("provider_tools", "available_categories"):
+    for key in ("provider_tools", "available_categories", "failover_cascade"):
         if shorter.pop(key, None) is not None:
             text = encode_header(shorter)
             if len(text) <= limit:

@@ -11,34 +11,52 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware import predict
+from aiproxy.middleware import predict, segregation, tags
 from aiproxy.middleware.admission import (
     authenticate,
     permit_model,
     read_json,
-    refuse_missing_history,
     request_id,
     responses_mode,
 )
 from aiproxy.middleware.attempts import attempt_all
+from aiproxy.middleware.conversations import Turn
+from aiproxy.middleware.conversations.ledger import CONVERSATION
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.dialects import estimate
 from aiproxy.middleware.dialects.canonical import MalformedRequest
 from aiproxy.middleware.disclosure import response_headers
-from aiproxy.middleware.effects import Call, Effect, Flow, Fork, Outcome, Reply
+from aiproxy.middleware.effects import (
+    Call,
+    Consult,
+    Effect,
+    Failure,
+    Flow,
+    Fork,
+    Outcome,
+    Reply,
+    Told,
+)
+from aiproxy.middleware.ensembles import running as ensembles
+from aiproxy.middleware.ensembles.joint import Joint
+from aiproxy.middleware.ensembles.panel import Panel
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
 from aiproxy.middleware.ingress import FOREIGN, identity, refusal, refuse_form, wants_events
 from aiproxy.middleware.intent import AUTO, Intent, Native, understand
 from aiproxy.middleware.json_array import as_json_array
-from aiproxy.middleware.preferences import REQUEST_FIELDS, Preferences, parse_headers
-from aiproxy.middleware.routing.plan import Plan
+from aiproxy.middleware.mirrors import Mirrored
+from aiproxy.middleware.preferences import PREFIX, REQUEST_FIELDS, Preferences, parse_headers
+from aiproxy.middleware.routing.plan import Plan, cheapest
 from aiproxy.middleware.routing.refusing import NoCandidate
 from aiproxy.middleware.serving import JSON, Asked, Serving
 from aiproxy.middleware.settings import ApiKey
+from aiproxy.middleware.steering import steered
+from aiproxy.middleware.tags import Tag
 from aiproxy.middleware.validate import check_body
 from aiproxy.middleware.view import read as read_foreign
+from aiproxy.middleware.waiting import Patience
 
 log = getLogger("aiproxy")
 
@@ -60,8 +78,12 @@ class Exchange:
             created=int(runtime.wall()),
             endpoint=inbound.path,
             node=gateway.settings.node,
+            tracked=gateway.settings.track_costs,
         )
         self._serving: Serving | None = None
+        self._panel: Panel | None = None
+        #: what is left to do for mirrors once the client has its answer
+        self.mirrored: list[Mirrored] = []
         self._kept = not inbound.counting
 
     def run(self) -> Flow:
@@ -97,6 +119,9 @@ class Exchange:
         finally:
             decision.latency_ms = (self.gateway.runtime.now() - decision.started) * 1000
             if self._kept:
+                mirrors = self.gateway.mirrors
+                if mirrors is not None and self._serving is not None:
+                    self.mirrored = mirrors.of(self._serving)
                 self.gateway.finished(decision)
 
     def explain(self) -> Decision:
@@ -107,14 +132,21 @@ class Exchange:
         """
         self._kept = False
         decision = self.decision
+        decision.explained = True
         flow = self.run()
+        outcome: Outcome = None
         try:
-            while type(next(flow)) not in (Call, Fork):
-                pass
+            while type(effect := flow.send(outcome)) not in (Call, Fork):
+                outcome = None
+                if isinstance(effect, Consult):
+                    outcome = _asked(effect)
         except StopIteration:
             return decision
         flow.close()
+        self._unbegun()
         decision.attempts.clear()
+        if decision.segregation is not None:
+            decision.segregation.forget()
         decision.served = None
         decision.outcome = "running"
         return decision
@@ -124,18 +156,71 @@ class Exchange:
     def _serve(self) -> Generator[Effect, Outcome, Reply | None]:
         if self.inbound.counting:
             return self._count()
-        serving, plan = self._decide()
-        self._serving = serving
-        reply: Reply | None = yield from attempt_all(serving, plan)
-        return reply
-
-    def _decide(self) -> tuple[Serving, Plan]:
-        gateway, inbound, decision = self.gateway, self.inbound, self.decision
         key = self._caller()
         preferences = self._preferences()
         asked = self._read_body()
-        decision.requested = asked.body["model"]
-        permit_model(gateway, decision.owner, asked.body["model"])
+        self.decision.requested = asked.body["model"]
+        permit_model(self.gateway, self.decision.owner, asked.body["model"])
+        if preferences.active:
+            turn: Turn | None = yield from self.gateway.conversations.begin(
+                self.decision, preferences, asked, looking=not self._kept
+            )
+            if turn is not None:
+                answered: Reply | None = yield from self._converse(key, preferences, turn)
+                return answered
+        reply: Reply | None = yield from self._answer(key, preferences, asked)
+        return reply
+
+    def _converse(self, key: ApiKey | None, preferences: Preferences, turn: Turn) -> Flow:
+        """Serve a turn of a conversation, and keep it."""
+        reply: Reply | None = yield from turn.watch(
+            self._answer(key, preferences, turn.asked, turn)
+        )
+        if reply is None or turn.workflow.continuity != "lost":
+            return reply
+        headers = [row for row in reply.headers if not row[0].startswith(PREFIX)]
+        headers += response_headers(self.decision, self.gateway.settings)
+        return Reply(reply.status, tuple(headers), reply.body)
+
+    def _answer(
+        self,
+        key: ApiKey | None,
+        preferences: Preferences,
+        asked: Asked,
+        turn: Turn | None = None,
+    ) -> Flow:
+        patience = Patience(self.gateway, self.decision)
+        while True:
+            try:
+                serving, plan = self._decide(key, preferences, asked, turn)
+                break
+            except NoCandidate as refusal:
+                yield patience.wait_after(refusal)
+        self._serving = serving
+        if self._panel is not None and isinstance(serving, Joint):
+            joint_reply: Reply | None = yield from ensembles.serve(serving, self._panel)
+            return joint_reply
+        if asked.tags and turn is None:
+            cut = segregation.cut_of(serving)
+            if cut is not None:
+                own = None if key is None else key.data_class
+                split_reply: Reply | None = yield from segregation.serve(serving, cut, own)
+                return split_reply
+        reply: Reply | None = yield from attempt_all(serving, plan)
+        return reply
+
+    def _decide(
+        self,
+        key: ApiKey | None,
+        preferences: Preferences,
+        asked: Asked,
+        turn: Turn | None,
+    ) -> tuple[Serving, Plan]:
+        gateway, inbound, decision = self.gateway, self.inbound, self.decision
+        tagged = tags.classes(asked.tags) if asked.tags else ()
+        if turn is not None:
+            preferences = turn.bound(preferences)
+            tagged = (*tagged, *((name, CONVERSATION) for name in turn.classes))
         native = _NO_NATIVE if asked.native is None else asked.native.native
         intent = understand(
             asked.endpoint,
@@ -145,14 +230,27 @@ class Exchange:
             gateway.registry,
             native,
             key_class=None if key is None else key.data_class,
+            tagged=tagged,
         )
         decision.intent = intent
+        if turn is not None:
+            turn.binds(preferences, intent.constraints.classes)
+        if gateway.budget is not None:
+            intent.constraints.budget = gateway.budget.left(decision.owner)
         decision.ignored = list(intent.ignored)
+        if gateway.ensembles and ensembles.is_named(intent.model):
+            deadline = decision.started + intent.timeout_s
+            return self._convened(Joint(gateway, inbound, decision, intent, asked, deadline))
         plan = self._plan(intent)
         decision.plan = plan
         decision.ignored += plan.ignored
         deadline = decision.started + intent.timeout_s
         return Serving(gateway, inbound, decision, intent, asked, deadline), plan
+
+    def _convened(self, joint: Joint) -> tuple[Serving, Plan]:
+        self._panel = ensembles.plan(joint)
+        assert joint.decision.plan is not None
+        return joint, joint.decision.plan
 
     def _count(self) -> Reply:
         """How many tokens the prompt has, by our own estimate; nobody is asked."""
@@ -189,24 +287,26 @@ class Exchange:
                 if name in REQUEST_FIELDS
             )
             decision.conversation = preferences.conversation_id
-            refuse_missing_history(preferences)
         return preferences
 
     def _read_body(self) -> Asked:
         inbound = self.inbound
         body = read_json(inbound.body)
         endpoint = inbound.endpoint
+        found, raw = tags.taken(body, inbound.body)
         if endpoint in FOREIGN:
-            return self._read_foreign(endpoint, body)
+            return self._read_foreign(endpoint, body, raw, found)
         if endpoint == "responses":
             endpoint = responses_mode(body)
         check_body(endpoint, body)
         if endpoint != "predict":
-            return Asked(endpoint, body, inbound.body)
+            return Asked(endpoint, body, raw, tags=found)
         native = predict.read(body, self.gateway.registry)
         return Asked(native.endpoint, native.body, orjson.dumps(native.body), native)
 
-    def _read_foreign(self, endpoint: str, body: dict[str, Any]) -> Asked:
+    def _read_foreign(
+        self, endpoint: str, body: dict[str, Any], raw: bytes, found: tuple[Tag, ...]
+    ) -> Asked:
         inbound = self.inbound
         original = body
         if inbound.model is not None:
@@ -218,15 +318,22 @@ class Exchange:
             original = {**body, "stream": False}
         check_body(endpoint, original)
         view, decoded = read_foreign(endpoint, original)
-        return Asked(endpoint, view, inbound.body, original=original, decoded=decoded)
+        return Asked(endpoint, view, raw, original=original, decoded=decoded, tags=found)
 
     def _plan(self, intent: Intent) -> Plan:
         gateway, decision = self.gateway, self.decision
         now = gateway.runtime.now()
         try:
-            return with_fallbacks(gateway, intent, decision.owner, now)
+            plan = with_fallbacks(gateway, intent, decision.owner, now)
+            if gateway.canaries or decision.conversation is not None:
+                return steered(gateway, decision, intent, plan, now)
+            return plan
         except NoCandidate as refusal:
             decision.rejected = refusal.rejected  # the record says who was considered, too
+            if refusal.code == "budget_exceeded" and gateway.budget is not None:
+                raise gateway.budget.exceeded(
+                    decision.owner, cheapest(intent, refusal.rejected)
+                ) from None
             raise
         except ProxyError:
             raise
@@ -249,8 +356,15 @@ class Exchange:
             decision.error["status"] = status
         headers = [JSON, *identity(endpoint, decision.id), *error.response_headers()]
         if decision.plan is not None:
+            self._unbegun()
             headers += response_headers(decision, self.gateway.settings)
         return Reply(status, tuple(headers), body)
+
+    def _unbegun(self) -> None:
+        """Take back a new conversation's id: a conversation begins with an answer."""
+        preferences = self.decision.preferences
+        if preferences is None or preferences.conversation_id is None:
+            self.decision.conversation = None
 
     def _note(self, error: ProxyError) -> None:
         decision = self.decision
@@ -272,9 +386,17 @@ class Exchange:
         if decision.outcome != "running":
             return  # it had failed already
         decision.outcome = "aborted"
-        for attempt in decision.attempts:
+        for attempt in decision.calls:
             if attempt.outcome == "running" or attempt is decision.served:
                 attempt.outcome, attempt.error = "aborted", "client_disconnected"
+
+
+def _asked(effect: Consult) -> Outcome:
+    """What a store answers, asked here and now."""
+    try:
+        return Told(effect.ask())
+    except OSError as fault:
+        return Failure("store_unavailable", type(fault).__name__)
 
 
 def _malformed(fault: MalformedRequest) -> ProxyError:

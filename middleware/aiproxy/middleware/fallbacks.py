@@ -1,12 +1,16 @@
 """Other models that an operator lets stand in for a named one (``model_fallbacks``)."""
 
 from dataclasses import replace
+from typing import Final
 
 from aiproxy.middleware.admission import may_use
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.routing.plan import Plan
+
+#: Why a model may be stood in for: nobody healthy serves it, or the budget does not cover it.
+_STOOD_IN_FOR: Final = ("no_healthy_provider", "budget_exceeded")
 
 
 def with_fallbacks(gateway: Gateway, intent: Intent, owner: str | None, now: float) -> Plan:
@@ -16,7 +20,7 @@ def with_fallbacks(gateway: Gateway, intent: Intent, owner: str | None, now: flo
     model the client named, bind for one that we name; a key limited to some models stays so.
 
     Raises:
-        ProxyError: as ``Planner.plan``; a model without a healthy provider may be stood in for.
+        ProxyError: as ``Planner.plan``; a model that nobody can serve now may be stood in for.
     """
     named = () if intent.model_auto else gateway.settings.failover.model_fallbacks.get(intent.model)
     if not named or intent.failover == "none":
@@ -26,7 +30,7 @@ def with_fallbacks(gateway: Gateway, intent: Intent, owner: str | None, now: flo
     try:
         plan = gateway.planner.plan(intent, now)
     except ProxyError as error:
-        if error.code != "no_healthy_provider":
+        if error.code not in _STOOD_IN_FOR:
             raise
         refusal = error
     for name in named:
@@ -48,6 +52,6 @@ def _behind(plan: Plan, more: Plan) -> Plan:
     return replace(
         plan,
         ranked=plan.ranked + tuple(r for r in more.ranked if r.model not in known),
-        rejected=plan.rejected + more.rejected,
+        rejected=(*plan.rejected, *more.rejected),
         eligible=plan.eligible + more.eligible,
     )

@@ -20,6 +20,7 @@ from aiproxy.middleware.effects import (
     Wait,
 )
 from aiproxy.middleware.providers.interrupts import Interrupt
+from aiproxy.middleware.providers.progress import UNFINISHED
 from aiproxy.middleware.providers.sync import SyncAppCaller, SyncTransports
 
 
@@ -35,6 +36,8 @@ def perform(
     if isinstance(effect, Read):
         return transports.read(effect, interrupt)
     if isinstance(effect, Call):
+        if interrupt is not None and interrupt.fired:
+            return UNFINISHED
         answer = transports.call(effect, app, interrupt)
         stream = getattr(answer, "stream", None)
         if stream is not None:
@@ -74,9 +77,10 @@ class _Threads:
         self._app = app
         self._opened = opened
         self._outer = outer
-        self._lock = Lock()
+        # Branches of a branch take turns with everybody else's.
+        self._lock = Lock() if outer is None else outer.turn
         self._over: SimpleQueue[int] = SimpleQueue()
-        self._interrupts = [Interrupt() for _ in fork.branches]
+        self._interrupts = [Interrupt(self._lock) for _ in fork.branches]
 
     def run(self) -> list[Ending]:
         fork = self._fork
@@ -118,6 +122,10 @@ class _Threads:
             while True:
                 with self._lock:
                     if ending.state != "running":
+                        return
+                    if interrupt.fired:  # with the branch that these are branches of
+                        ending.state = "stopped"
+                        flow.close()
                         return
                     effect = next(flow) if first else flow.send(outcome)
                 first = False

@@ -20,7 +20,7 @@ from aiproxy.middleware.listings import (
     google_model,
     google_models,
 )
-from aiproxy.middleware.providers.link import Link, Tls
+from aiproxy.middleware.providers.link import Link, links_of
 
 #: Answered without a key: liveness and readiness probes hold none.
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -170,18 +170,7 @@ class Front:
 
 def links(gateway: Gateway) -> dict[str, Link]:
     """What the transports need to know of each provider reached over HTTP."""
-    return {
-        provider.id: Link(
-            max_connections=provider.max_connections,
-            tls=Tls(
-                ca=provider.tls.get("ca"),
-                client_cert=provider.tls.get("client_cert"),
-                client_key=provider.tls.get("client_key"),
-            ),
-        )
-        for provider in gateway.registry.providers.values()
-        if provider.transport == "http"
-    }
+    return links_of(gateway.registry.providers.values())
 
 
 def lower(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

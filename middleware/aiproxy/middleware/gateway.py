@@ -6,19 +6,30 @@ from logging import getLogger
 from random import random
 from secrets import token_hex
 from time import monotonic, time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from aiproxy.middleware.background import Background
+from aiproxy.middleware.budgets import build_budget, warn_of_unpriced
 from aiproxy.middleware.config import Config, ConfigInvalid, Problem, load_config
 from aiproxy.middleware.config.unenforced import unenforced_protections, unserved_features
+from aiproxy.middleware.conversations import build_conversations
 from aiproxy.middleware.decision import Decision, DecisionLog
 from aiproxy.middleware.effects import Headers, Reply
+from aiproxy.middleware.ensembles.roster import Ensemble, build_ensembles
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.registry import Endpoint, Model, Provider, Registry, build
+from aiproxy.middleware.hedges import Hedges
+from aiproxy.middleware.registry import Model, Registry, build
+from aiproxy.middleware.routing.affinity import build_affinity
+from aiproxy.middleware.routing.balancing import EndpointChoice
+from aiproxy.middleware.routing.canary import build_canaries
 from aiproxy.middleware.routing.plan import Planner
 from aiproxy.middleware.routing.rules import compile_policies
 from aiproxy.middleware.settings import Settings, build_settings
+
+if TYPE_CHECKING:
+    from aiproxy.middleware.mirrors import Mirrors
 
 log = getLogger("aiproxy")
 
@@ -26,11 +37,12 @@ log = getLogger("aiproxy")
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """Clocks, ids and chance, as arguments. ``now`` is monotonic, ``wall`` Unix time, in seconds;
+    ``new_id`` has 128 random bits: conversations are known by it alone (T-35);
     ``jitter`` returns 0..1."""
 
     now: Callable[[], float] = monotonic
     wall: Callable[[], float] = time
-    new_id: Callable[[], str] = lambda: token_hex(12)
+    new_id: Callable[[], str] = lambda: token_hex(16)
     jitter: Callable[[], float] = random
 
 
@@ -61,7 +73,8 @@ class Gateway:
 
     ``on_decision`` is called with every finished decision (for logs, metrics, the ledger); it must
     be quick and must not raise. A configuration that asks for protections this release does not
-    enforce is refused with ``ConfigInvalid`` unless ``allow_unenforced``.
+    enforce is refused with ``ConfigInvalid`` unless ``allow_unenforced``. Without ``ledger`` nothing
+    that is spent is read or kept: for what only looks on.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class Gateway:
         runtime: Runtime | None = None,
         on_decision: Callable[[Decision], None] | None = None,
         allow_unenforced: bool = False,
+        ledger: bool = True,
     ) -> None:
         self.config: Config = config if isinstance(config, Config) else load_config(config)
         if not allow_unenforced:
@@ -86,28 +100,44 @@ class Gateway:
         policies = (
             compile_policies(rows, provider_ids=list(self.registry.providers)) if rows else None
         )
+        self.budget = build_budget(self.config, self.runtime.wall, ledger=ledger)
+        if self.budget is not None and self.budget.limited:
+            warn_of_unpriced(self.registry)
         self.planner = Planner(self.registry, self.settings, policies)
+        routing = self.config.values["routing"]
+        self.ensembles = build_ensembles(routing["ensembles"])
+        #: what makes requests beside the clients' own; None: nothing does
+        self.mirrors: Mirrors | None = None
+        if routing["mirrors"]:
+            from aiproxy.middleware.mirrors import build_mirrors  # which serves requests with this
+
+            self.mirrors = build_mirrors(routing["mirrors"])
+        self.conversations = build_conversations(
+            self.config,
+            guarded=bool(self.registry.labels or self.settings.classes),
+            new_id=self.runtime.new_id,
+            now=self.runtime.now,
+            wall=self.runtime.wall,
+        )
+        hedging = self.settings.hedging
+        self.hedges = None if hedging is None else Hedges(hedging.share)
+        self.background = Background(self)
         self.decisions = DecisionLog()
         self._on_decision = on_decision
-        self._turns: dict[str, int] = {}
+        self.endpoints = EndpointChoice(self.runtime.now)
+        self.canaries = build_canaries(self.config.values["routing"]["canaries"])
+        self.affinity = build_affinity(self.config.values["routing"]["affinity"])
 
     def finished(self, decision: Decision) -> None:
+        if decision.conversation is not None and self.affinity is not None:
+            served, plan = decision.served, decision.plan
+            # whom a canary sent it to is the canary's business: its share may be taken back
+            if served is not None and decision.outcome == "ok" and plan and plan.canary is None:
+                now = self.runtime.now()
+                self.affinity.remember(decision.owner, decision.conversation, served.model, now)
         self.decisions.add(decision)
         if self._on_decision is not None:
             self._on_decision(decision)
-
-    def endpoint_for(self, provider: Provider) -> Endpoint:
-        """The base URL to use next: regional endpoints take turns by weight."""
-        endpoints = provider.endpoints
-        if len(endpoints) == 1:
-            return endpoints[0]
-        turn = self._turns[provider.id] = self._turns.get(provider.id, -1) + 1
-        point = (turn * 0.6180339887498949) % 1.0 * sum(e.weight for e in endpoints)
-        for endpoint in endpoints:
-            if point < endpoint.weight:
-                return endpoint
-            point -= endpoint.weight
-        return endpoints[-1]
 
     # --- what GET requests are answered with -----------------------------------------------------
 
@@ -115,7 +145,10 @@ class Gateway:
         """The model list: one entry a public name, its providers merged (AIP-API-019 to 023)."""
         return {
             "object": "list",
-            "data": [self._model_entry(name, rows) for name, rows in self.registry.by_name.items()],
+            "data": [
+                *(self._model_entry(name, rows) for name, rows in self.registry.by_name.items()),
+                *map(self._ensemble_entry, self.ensembles.values()),
+            ],
         }
 
     def model(self, name: str) -> dict[str, Any]:
@@ -125,6 +158,8 @@ class Gateway:
             ProxyError: 404 ``model_not_found``.
         """
         rows = self.registry.by_name.get(name)
+        if rows is None and name in self.ensembles:
+            return self._ensemble_entry(self.ensembles[name])
         if rows is None:
             raise ProxyError(
                 "model_not_found",
@@ -151,6 +186,24 @@ class Gateway:
                 }
                 for row in rows
             ],
+        }
+
+    def _ensemble_entry(self, ensemble: Ensemble) -> dict[str, Any]:
+        """An ensemble among the models; who takes part is told to callers with a key (T-42)."""
+        told: dict[str, Any] = {"method": ensemble.method, "quorum": ensemble.quorum}
+        if self.settings.keys is not None:
+            told["members"] = [
+                {"model": one.model, "provider": one.provider, "weight": one.weight}
+                for one in ensemble.members
+            ]
+            told["judge"] = ensemble.judge
+        return {
+            "id": ensemble.name,
+            "object": "model",
+            "created": MODEL_CREATED,
+            "owned_by": self.settings.node,
+            "providers": [],
+            "ensemble": told,
         }
 
     def decision(self, request_id: str, owner: str | None) -> dict[str, Any]:

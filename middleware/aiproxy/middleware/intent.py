@@ -5,12 +5,13 @@ The total order (XAI-SYNC-014): security and data class > pool and cost limit > 
 are never relaxed; everything that was set aside is listed in ``Intent.ignored``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from aiproxy.middleware import trust
 from aiproxy.middleware.auto.listing import chosen_name, selectable
-from aiproxy.middleware.classify import GENERAL, classify
+from aiproxy.middleware.classify import GENERAL
 from aiproxy.middleware.dialects import estimate, features
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.money import picodollars
@@ -21,8 +22,6 @@ from aiproxy.middleware.settings import Settings, canonical_strategy
 AUTO: Final = "auto"
 #: Parameters that take ``auto`` in a body (draft Table 1); ``tool_choice`` keeps its usual meaning.
 LIMIT_NAMES: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-#: Regions no provider is in: what two data classes leave that have none in common.
-NOWHERE: Final = frozenset({""})
 #: Endpoints whose bodies are looked at as they are; all others are, or are shown as, chat.
 _OWN_SHAPES: Final = frozenset({"responses", "completions", "embeddings"})
 #: Output assumed for a cost estimate when neither the request nor the model bounds it.
@@ -31,16 +30,32 @@ DEFAULT_OUTPUT_TOKENS: Final = 1024
 
 @dataclass(slots=True)
 class Constraints:
-    """What a candidate must satisfy. ``blame`` says which header or parameter set each one."""
+    """What a candidate must satisfy. ``blame`` says which header or parameter set each one.
+
+    ``budget`` is what is left to spend; like ``cost_limit`` it binds the worst case (T-25).
+
+    ``level`` is the least security level (``trust.LEVELS``); ``classes`` are the data classes that
+    the demands on labels, regions, locality and level come from.
+    """
 
     pool: frozenset[str] | None = None
     cost_limit: int | None = None
+    budget: int | None = None
     quality: float | None = None
     max_latency_ms: float | None = None
     labels: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
     local_only: bool = False
+    level: int = 0
+    classes: tuple[str, ...] = ()
     blame: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spendable(self) -> int | None:
+        """The smaller of the cost limit and what is left of the budget."""
+        if self.cost_limit is None or self.budget is None:
+            return self.cost_limit if self.budget is None else self.budget
+        return min(self.cost_limit, self.budget)
 
 
 @dataclass(slots=True)
@@ -111,13 +126,14 @@ def understand(
     native: Native = Native(),
     *,
     key_class: str | None = None,
+    tagged: Sequence[tuple[str, str]] = (),
 ) -> Intent:
     """Return the intent of a validated body under its preferences.
 
     ``body`` is in OpenAI's shape; of a foreign ingress it is the chat view of the client's own.
 
-    ``key_class`` is the data class of everything that comes with the caller's key; it holds beside
-    the one a header names.
+    ``key_class`` is the data class of everything that comes with the caller's key, ``tagged`` those
+    of messages and parts, each with where it stands; they hold beside the one a header names.
 
     Raises:
         ProxyError: 422 for an unknown security label, data class or an unusable pool; 404 for a
@@ -137,11 +153,16 @@ def understand(
         ignored += [Ignored(name, "multi_provider_disabled") for name in _set_aside(preferences)]
     elif mode == "assisted" and not asked_auto:
         ignored += _unused_beside_explicit_model(preferences, autos)
-    constraints, unknown = _constraints(preferences, settings, registry, mode, native, key_class)
+    classes = [*tagged]
+    if preferences.data_class is not None:
+        classes.insert(0, (preferences.data_class, trust.DATA_CLASS))
+    if key_class is not None:
+        classes.append((key_class, trust.KEY))
+    constraints, unknown = _constraints(preferences, settings, registry, mode, native, classes)
     strategy, source = _strategy(preferences, settings, native, selects)
     if "tools" in autos and isinstance(body.get("tool_choice"), Mapping):
         _check_choice(body, preferences, registry, constraints.pool, mode)
-    task, task_source = _task(preferences, body, selects)
+    task, task_source = _task(preferences, body, selects, settings)
     dialect = endpoint if endpoint in _OWN_SHAPES else "chat"
     wanted = features.needs(dialect, body)
     return Intent(
@@ -195,6 +216,10 @@ def _set_aside(preferences: Preferences) -> list[str]:
         "X-AI-Max-Latency": preferences.max_latency_ms,
         "X-AI-Cost-Limit": preferences.cost_limit,
         "X-AI-Failover-Policy": preferences.failover,
+        "X-AI-Conversation-ID": preferences.conversation_id,
+        "X-AI-Parent-Conversation": preferences.parent_conversation,
+        "X-AI-Workflow-Branch": preferences.workflow_branch,
+        "X-AI-Merge-Branches": preferences.merge_branches,
     }
     return [name for name, value in held.items() if value not in (None, ())]
 
@@ -221,10 +246,12 @@ def _constraints(
     registry: Registry,
     mode: str,
     native: Native,
-    key_class: str | None,
+    classes: Sequence[tuple[str, str]],
 ) -> tuple[Constraints, tuple[str, ...]]:
     blame: dict[str, str] = {}
-    labels, regions, local_only = _demands(preferences, settings, registry, key_class, blame)
+    demands = trust.NOTHING
+    if classes or preferences.security:
+        demands = trust.demands_of(preferences.security, classes, settings, registry.labels, blame)
     pool: frozenset[str] | None = None
     unknown: tuple[str, ...] = ()
     limit, quality, latency = settings.max_cost, None, None
@@ -250,62 +277,14 @@ def _constraints(
         cost_limit=limit,
         quality=quality if quality else None,
         max_latency_ms=latency,
-        labels=labels,
-        regions=regions,
-        local_only=local_only,
+        labels=demands.labels,
+        regions=demands.regions,
+        local_only=demands.local_only,
+        level=demands.level,
+        classes=tuple(dict.fromkeys(name for name, _ in classes)),
         blame=blame,
     )
     return found, unknown
-
-
-def _demands(
-    preferences: Preferences,
-    settings: Settings,
-    registry: Registry,
-    key_class: str | None,
-    blame: dict[str, str],
-) -> tuple[frozenset[str], frozenset[str], bool]:
-    """Labels, regions and locality that security headers and data classes ask of a provider."""
-    labels = frozenset(preferences.security)
-    regions: frozenset[str] = frozenset()
-    local_only = False
-    if labels:
-        blame["labels"] = "X-AI-Security-Requirements"
-        missing = sorted(labels - registry.labels)
-        if missing:
-            raise ProxyError(
-                "unsupported_security_requirement",
-                "No provider here is attested for a label in X-AI-Security-Requirements; "
-                "the request was not sent anywhere.",
-                param="X-AI-Security-Requirements",
-                should_retry=False,
-            )
-    for name, source in (
-        (preferences.data_class, "X-AI-Data-Classification"),
-        (key_class, "Authorization"),
-    ):
-        if name is None:
-            continue
-        rule = settings.classes.get(name)
-        if rule is None:
-            raise ProxyError(
-                "unknown_data_classification",
-                f"{source} stands for a data class that is not configured here; "
-                "the request was not sent anywhere.",
-                param=source,
-                should_retry=False,
-            )
-        labels |= rule.labels
-        # two classes: a provider must satisfy both
-        regions = (
-            (regions & rule.regions or NOWHERE)
-            if regions and rule.regions
-            else (regions or rule.regions)
-        )
-        local_only = local_only or rule.local_only
-        for constraint in ("labels", "regions", "local_only"):
-            blame.setdefault(constraint, source)
-    return labels, regions, local_only
 
 
 def _pool(named: tuple[str, ...], registry: Registry) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -361,12 +340,14 @@ def _strategy(
     return settings.strategy, "config"
 
 
-def _task(preferences: Preferences, body: Mapping[str, Any], selects: bool) -> tuple[str, str]:
+def _task(
+    preferences: Preferences, body: Mapping[str, Any], selects: bool, settings: Settings
+) -> tuple[str, str]:
     if not selects:
         return GENERAL, "none"
     if preferences.task is not None:
         return preferences.task, "hint"
-    return classify(body), "classified"
+    return settings.classify(body), "classified"
 
 
 def _capabilities(endpoint: str, wanted: frozenset[str]) -> frozenset[str]:

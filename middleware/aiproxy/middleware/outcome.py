@@ -76,6 +76,22 @@ _FIRST_STEP: Final = compile_pattern(r"[.\[]")
 _OUR_NAMES: Final = frozenset({None, "chat", "responses", "completions", "embeddings", "mistral"})
 
 
+#: Failures that another address of the same provider may not share.
+_OF_ENDPOINTS: Final = frozenset(
+    {
+        "connect_error",
+        "dns_error",
+        "tls_error",
+        "http_5xx",
+        "invalid_response",
+        "overloaded",
+        "rate_limited",
+        "stream_interrupted",
+        "timeout",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Why an attempt gave no reply.
@@ -85,7 +101,7 @@ class Fault:
     the same provider once more without opaque data of earlier turns), *never* (the request's own
     fault). ``whole_provider``: the fault says something about all its models. ``cool_s``: leave it
     alone that long at least, which is not what a client is told to wait. ``counts``: it speaks
-    against the provider's health.
+    against the provider's health. ``unreached``: the provider cannot have worked on the request.
     """
 
     reason: str
@@ -97,6 +113,12 @@ class Fault:
     code: str | None = None
     param: str | None = None
     cool_s: float | None = None
+    unreached: bool = False
+
+    @property
+    def of_endpoint(self) -> bool:
+        """Whether it may be the fault of one address of a provider, and not of all."""
+        return self.counts and self.reason in _OF_ENDPOINTS and self.code != MODEL_NOT_FOUND
 
     @property
     def pause_s(self) -> float | None:
@@ -118,16 +140,19 @@ def of_failure(failure: Failure) -> Fault:
     """The fault of a call that had no usable answer."""
     reason = _REASON_OF_KIND[failure.kind]
     if failure.kind in ("connect_refused", "reset"):
-        return Fault(reason, "same", whole_provider=failure.kind == "connect_refused")
+        refused = failure.kind == "connect_refused"
+        return Fault(reason, "same", whole_provider=refused, unreached=refused)
     connection = failure.kind in ("dns_failure", "tls_failure", "connect_timeout")
-    return Fault(reason, "other", whole_provider=connection)
+    return Fault(reason, "other", whole_provider=connection, unreached=connection)
 
 
 def of_stream_failure(failure: Failure) -> Fault:
     """The fault of a stream that broke or fell silent: somebody else may answer, not this one."""
     if failure.kind == "reset":
         return Fault("stream_interrupted", "other", 200)
-    return replace(of_failure(failure), retry="other", whole_provider=False, status=200)
+    return replace(
+        of_failure(failure), retry="other", whole_provider=False, status=200, unreached=False
+    )
 
 
 def of_answer(

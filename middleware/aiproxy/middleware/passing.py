@@ -67,6 +67,7 @@ class PassThrough:
         self._first: Mapping[str, Any] = {}
         self._sequence = -1
         self._last = b""
+        self.begun = False
         self.closed = False
         self.error: Mapping[str, Any] | canonical.StreamError | None = None
         self.output_bytes = 0

@@ -13,7 +13,7 @@ import orjson
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import Native
-from aiproxy.middleware.money import picodollars, usd
+from aiproxy.middleware.money import picodollars
 from aiproxy.middleware.registry import Registry
 from aiproxy.middleware.settings import canonical_strategy
 from aiproxy.middleware.validate import check_body
@@ -119,7 +119,10 @@ def shape(request: NativeRequest, reply: Mapping[str, Any], decision: Decision) 
         output = reply["choices"][0]["message"].get("content")
     tried = [attempt.model.provider.id for attempt in decision.attempts]
     distinct = list(dict.fromkeys(tried))
-    reason = decision.failover_reason() or (decision.plan.reason if decision.plan else None)
+    plan = decision.plan
+    reason = decision.failover_reason() or (plan.reason if plan else None)
+    if plan is not None and plan.rules and reason == plan.reason:
+        reason = f"{reason}: {', '.join(plan.rules)}"
     return orjson.dumps(
         {
             "request_id": decision.id,
@@ -131,7 +134,7 @@ def shape(request: NativeRequest, reply: Mapping[str, Any], decision: Decision) 
                 "latency_ms": round(decision.latency_ms, 2),
                 "tokens": {"input": usage.input, "output": usage.output, "total": usage.total},
                 "cost": {
-                    "amount": None if decision.cost is None else usd(decision.cost),
+                    "amount": decision.told_cost,
                     "currency": "USD",
                 },
                 "routing": {

@@ -21,6 +21,7 @@ from re import compile as compile_pattern
 from typing import Any, Final
 
 from aiproxy.middleware.errors import ProxyError, bad_header
+from aiproxy.middleware.routing import plugins
 from aiproxy.spec import HEADERS, HeaderField, checker, schema
 
 #: lower-case name -> field, for the names a client may send
@@ -215,6 +216,9 @@ def parse_value(name: str, raw: str) -> Any:
     return _typed(field, value)
 
 
+plugins.on_change.extend((_remembered.cache_clear, parse_value.cache_clear))
+
+
 def _once(value: str) -> str:
     """Repeated lines of one value as WSGI joins them: ``100,100`` is 100 said twice."""
     said = {part.strip(" \t") for part in value.split(",")}
@@ -224,6 +228,8 @@ def _once(value: str) -> str:
 def _typed(field: HeaderField, value: str) -> Any:
     if field.values and field.closed:
         canonical = _spellings(field.name).get(value.lower())
+        if canonical is None and field.name == "X-AI-Routing-Strategy":
+            canonical = plugins.canonical(value)
         if canonical is None:
             raise bad_header(field.name, f"unknown value; expected {_expected(field)}.")
         return canonical

@@ -93,12 +93,14 @@ def prepare(
     *,
     original: Mapping[str, Any] | None = None,
     canonical: Callable[[], CanonicalRequest] | None = None,
+    rewritten: bool = False,
 ) -> Outgoing:
     """Return the body for one candidate.
 
     ``raw`` is the client's body as received and ``original`` the same parsed; ``body`` is the
     request in OpenAI's shape, and ``original`` is ``None`` where that is the client's own.
     ``canonical`` gives the canonical form of the client's own, which is asked for when needed.
+    ``rewritten``: it is no longer what the client's own bytes say, so those are not sent.
 
     Raises:
         Untranslatable: its dialect cannot express what the request needs.
@@ -106,7 +108,7 @@ def prepare(
     """
     given = body if original is None else original
     dialect = dialect_for(intent, model, body)
-    same = dialect == intent.endpoint
+    same = dialect == intent.endpoint and not rewritten
     # A shape passes to whoever is not known to lack it; only an operator's word says otherwise.
     if same and model.response_formats is not None and not _SHAPED.isdisjoint(intent.features):
         same = _takes_shape(_read(intent, given, canonical), model)

@@ -6,6 +6,7 @@ from aiproxy.middleware import outcome
 from aiproxy.middleware.auto.answer_check import FAILED
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.outcome import MODEL_NOT_FOUND, Fault
+from aiproxy.middleware.routing.refusing import refusal
 from aiproxy.middleware.serving import Serving
 
 
@@ -23,7 +24,13 @@ def timed_out(serving: Serving) -> ProxyError:
 def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> ProxyError:
     """Nobody is left to ask. ``last`` is ``None`` when nobody could be asked at all;
     ``soonest_s`` is when one of the failed may be asked again."""
+    plan = serving.decision.plan
+    if last is None and plan is not None and any(r.reason == "unhealthy" for r in plan.rejected):
+        return refusal(serving.intent, tuple(plan.rejected), serving.now())
     if last is None:
+        budget = serving.gateway.budget
+        if budget is not None and serving.refused_cost is not None:
+            return budget.exceeded(serving.decision.owner, serving.refused_cost)
         lost = ", ".join(sorted({loss.feature for loss in serving.decision.losses}))
         return ProxyError(
             "no_eligible_provider",
@@ -53,6 +60,16 @@ def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> 
         f"All {len(tried)} providers that were tried failed; the last one with {last.reason}.",
         retry_after_s=soonest_s,
         should_retry=False if soonest_s is None else None,
+    )
+
+
+def crowded() -> ProxyError:
+    """All places at everybody who may serve the request are taken, and stayed so."""
+    return ProxyError(
+        "provider_overloaded",
+        "Every provider that may serve this request has as many calls as it takes; "
+        "no place became free in time.",
+        retry_after_s=1.0,
     )
 
 

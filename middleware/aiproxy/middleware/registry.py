@@ -5,7 +5,7 @@ All objects are immutable but for ``track``, the condition learned from traffic.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
@@ -16,8 +16,10 @@ from aiproxy.middleware.dialects.codecs import codec
 from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.health import Thresholds, Track
 from aiproxy.middleware.money import per_token, picodollars
+from aiproxy.middleware.places import Places
 from aiproxy.middleware.prices import Known, Price, known_price
-from aiproxy.spec.catalog import Preset, Rules, join, presets
+from aiproxy.middleware.trust import LEVELS, Attestation
+from aiproxy.spec.catalog import Continuation, Preset, Rules, join, presets
 
 #: Path below a provider's base URL for each wire dialect.
 DIALECT_PATHS: Final[Mapping[str, str]] = MappingProxyType(
@@ -58,12 +60,14 @@ class TimeLimits:
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One address of a provider: ``urls`` has a base URL for each dialect spoken there, without a
-    trailing slash. ``fixed`` are the targets that are the same for every model."""
+    trailing slash. ``fixed`` are the targets that are the same for every model. ``track`` is set
+    where the provider has several endpoints: what is known of this one."""
 
     urls: Mapping[str, str]
     region: str | None = None
     weight: float = 1.0
     fixed: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    track: Track | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         whole = {
@@ -110,17 +114,27 @@ class Provider:
     free: bool = False
     labels: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
+    level: int = 0
+    attestations: tuple[Attestation, ...] = ()
     region: str | None = None
     aliases: tuple[str, ...] = ()
     open_ended: bool = False
     relay_headers: frozenset[str] = frozenset()
     max_connections: int | None = None
+    max_concurrency: int | None = None
+    balancing: str = "round_robin"
     tls: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Headers] = field(default_factory=dict, repr=False)
     quirks: Rules = field(default_factory=Rules, repr=False)
     error_words: Mapping[str, str] = field(default_factory=dict, repr=False)
     limit_headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     track: Track = field(default_factory=Track, repr=False)
+    places: Places | None = field(default=None, repr=False)
+
+    @property
+    def endpoint_tracks(self) -> tuple[Track, ...]:
+        """What is known of each endpoint, in their order; empty where there is only one."""
+        return tuple(e.track for e in self.endpoints if e.track is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +145,8 @@ class Model:
     unknown; ``price_source`` says whose figure it is: ``operator``, or the data and its version.
     ``quality`` is 0..1, or by task, or ``None`` when nobody vouched for any.
     ``response_formats`` are the shapes of an answer it can be held to, ``None`` when nobody said.
+    ``continues`` is how it is asked to go on where a partial assistant turn ends, ``None`` when it
+    is not known to.
     """
 
     name: str
@@ -149,6 +165,7 @@ class Model:
     response_formats: frozenset[str] | None = None
     latency_prior_ms: float | None = None
     owned_by: str = "aiproxy"
+    continues: Continuation | None = None
     track: Track = field(default_factory=Track, repr=False)
 
     def quality_for(self, task: str) -> float | None:
@@ -198,6 +215,8 @@ class Registry:
         }
         #: no target is blocked or cooling after this time (monotonic seconds)
         self.trouble_until = 0.0
+        #: called after a failure, from the request it befell: quick, and raises nothing
+        self.on_failure: Callable[[Model], None] | None = None
 
     def named(self, name: str) -> tuple[Model, ...]:
         """The models of that public name; a provider without a model list serves any name that
@@ -233,9 +252,20 @@ class Registry:
         tracks = (model.track, model.provider.track) if whole_provider else (model.track,)
         for track in tracks:
             track.failed(now, jitter, retry_after_s=retry)
-            self.trouble_until = max(
-                self.trouble_until, track.cooling_until, track.blocked_until, track.open_until
-            )
+            self.note_trouble(track)
+        if self.on_failure is not None:
+            self.on_failure(model)
+
+    def note_trouble(self, track: Track) -> None:
+        """A target is blocked, or ranked last, for a while."""
+        self.trouble_until = max(
+            self.trouble_until,
+            track.cooling_until,
+            track.blocked_until,
+            track.open_until,
+            track.slow_until,
+            track.doubted_until,
+        )
 
     def default_model(self, needs: frozenset[str]) -> Model | None:
         """The first model the default provider lists that can do all that is needed."""
@@ -270,17 +300,24 @@ def build(config: Config, *, wrapped_app: bool) -> Registry:
         if not entry["enabled"]:
             continue
         kind = entry.get("type") or name
-        provider = _provider(name, kind, entry, known[kind], order, thresholds)
+        limits = replace(thresholds, degraded_ms=_milliseconds(entry["degraded_latency"]))
+        provider = _provider(name, kind, entry, known[kind], order, limits)
         providers.append(provider)
         own = _own_address(entry, known[kind])
         for row in entry["models"]:
-            models.append(_model(row, provider, len(models), kind, thresholds, own_address=own))
+            models.append(
+                _model(row, provider, len(models), kind, known[kind], limits, own_address=own)
+            )
     if wrapped_app and not any(p.transport == "app" for p in providers):
         providers.append(_application(len(providers), thresholds))
     if not providers:
         found = "found no provider that can be used, expected at least one under providers"
         raise ConfigInvalid([Problem(config.file, 0, 0, "providers", found)])
     return Registry(providers, models, _default(values, providers))
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000.0
 
 
 def _default(values: Mapping[str, Any], providers: list[Provider]) -> str:
@@ -329,7 +366,7 @@ def _provider(
         order=order,
         weight=float(entry["weight"]),
         dialects=frozenset(entry.get("dialects") or preset.dialects),
-        endpoints=(_IN_PROCESS,) if in_process else _endpoints(entry, preset),
+        endpoints=(_IN_PROCESS,) if in_process else _endpoints(entry, preset, thresholds),
         limits=TimeLimits(
             connect=limits["connect"],
             first_byte=limits["first_byte"],
@@ -341,11 +378,18 @@ def _provider(
         free=in_process or preset.free,
         labels=frozenset(row["label"] for row in security.get("labels") or ()),
         regions=frozenset(security.get("regions") or ()),
+        level=LEVELS.get(security.get("level") or "", 0),
+        attestations=tuple(
+            Attestation(row["label"], row.get("evidence"), row.get("date"))
+            for row in security.get("labels") or ()
+        ),
         region=entry.get("region"),
         aliases=tuple(entry.get("aliases") or ()),
         open_ended=kind == "app" and not entry["models"],
         relay_headers=frozenset(name.lower() for name in entry.get("relay_headers") or ()),
         max_connections=entry.get("max_connections"),
+        max_concurrency=entry.get("max_concurrency"),
+        balancing=entry.get("load_balancing") or "round_robin",
         tls=MappingProxyType(dict(entry.get("tls") or {})),
         headers={}
         if in_process
@@ -357,14 +401,33 @@ def _provider(
         error_words=preset.error_map,
         limit_headers=preset.rate_limit_headers,
         track=Track(thresholds),
+        places=_places(kind, entry),
     )
+
+
+def _places(kind: str, entry: Mapping[str, Any]) -> Places | None:
+    """The places of a provider whose calls are bounded here; local models bound their own."""
+    most = entry.get("max_concurrency")
+    if most is None or kind == "local":
+        return None
+    return Places(most, entry["max_queue"], entry["max_queue_wait"])
+
+
+def _continues(row: Mapping[str, Any], preset: Preset) -> Continuation | None:
+    """How a model is asked to go on with a partial turn, by its operator's word or the catalogue's."""
+    stated = row.get("continues")
+    if stated is None:
+        return preset.continues
+    return (preset.continues or Continuation()) if stated else None
 
 
 def _either(stated: bool | None, usual: bool) -> bool:
     return usual if stated is None else stated
 
 
-def _endpoints(entry: Mapping[str, Any], preset: Preset) -> tuple[Endpoint, ...]:
+def _endpoints(
+    entry: Mapping[str, Any], preset: Preset, thresholds: Thresholds
+) -> tuple[Endpoint, ...]:
     credentials = entry.get("credentials") or {}
     rows = entry["endpoints"] or [{"url": entry.get("endpoint")}]
     version = entry.get("api_version")
@@ -376,6 +439,7 @@ def _endpoints(entry: Mapping[str, Any], preset: Preset) -> tuple[Endpoint, ...]
             },
             row.get("region"),
             float(row.get("weight") or 1),
+            track=Track(thresholds) if len(rows) > 1 else None,
         )
         for row in rows
     )
@@ -414,6 +478,7 @@ def _model(
     provider: Provider,
     order: int,
     kind: str,
+    preset: Preset,
     thresholds: Thresholds,
     *,
     own_address: bool,
@@ -450,6 +515,7 @@ def _model(
         else frozenset(row["response_formats"]),
         latency_prior_ms=prior * 1000.0 if prior is not None else None,
         owned_by=row.get("owned_by") or provider.id,
+        continues=_continues(row, preset),
         track=Track(thresholds),
     )
 

@@ -30,7 +30,8 @@ class Relay(Protocol):
     ``content_seen``: something a client would show was decoded (the commit point). ``finished``: a
     finish reason or terminal event was seen. ``closed``: the upstream said it is done, no need to
     read on. ``error``: the upstream reported a failure inside its stream; its text is not ours.
-    ``skipped``: events that could not be parsed.
+    ``skipped``: events that could not be parsed. ``begun``: the provider speaks, though nothing of
+    it is for the client yet.
     """
 
     @property
@@ -46,6 +47,7 @@ class Relay(Protocol):
     error: Mapping[str, Any] | canonical.StreamError | None
     output_bytes: int
     skipped: int
+    begun: bool
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes as they arrived; return what the client gets now."""
@@ -70,23 +72,28 @@ class Relay(Protocol):
 
 class Translation:
     """From the provider's dialect to the client's, event by event; ``teller`` changes what the
-    client is shown on the way. ``kinds``: see ``Outgoing``."""
+    client is shown on the way. ``kinds``: see ``Outgoing``. With ``encoder`` the client's stream is
+    written by that one, and ``envelope`` is of no use."""
 
     def __init__(
         self,
         upstream: str,
         client: str,
-        envelope: Envelope,
+        envelope: Envelope | None,
         *,
         teller: Teller | None = None,
         kinds: Mapping[str, canonical.ToolKind] = _NO_KINDS,
+        encoder: Any = None,
     ) -> None:
         self._parser = sse.parser_for(upstream)
         self._decoder = stream_decoder(upstream, kinds)
-        self._encoder = codec(client).StreamEncoder(envelope)
-        if hasattr(self._encoder, "source"):
-            self._encoder.source = upstream
+        if encoder is None:
+            encoder = codec(client).StreamEncoder(envelope)
+            if hasattr(encoder, "source"):
+                encoder.source = upstream
+        self._encoder = encoder
         self._teller = teller
+        self.begun = False
         self.content_seen = False
         self.usage: Usage | None = None
         self.closed = False
@@ -140,6 +147,7 @@ class Translation:
                 break
             if isinstance(event, canonical.UsageEvent):
                 self.usage = event.usage
+                event = self._shown(event)
             elif isinstance(event, _CONTENT):
                 self.content_seen = True
             if self._teller is None:
@@ -147,6 +155,10 @@ class Translation:
             else:
                 out += map(self._encoder.encode, self._teller.event(event))
         return b"".join(out)
+
+    def _shown(self, event: canonical.UsageEvent) -> canonical.UsageEvent:
+        """The usage that the client is told."""
+        return event
 
     def drain(self) -> bytes:
         return self._encode(self._decoder.finish())

@@ -11,14 +11,17 @@ from typing import Any, Final, TypeAlias
 from aiproxy.middleware.decision import Attempt, Decision
 from aiproxy.middleware.dialects.canonical import CanonicalRequest, Envelope, Usage
 from aiproxy.middleware.dialects.codecs import codec
+from aiproxy.middleware.dialects.usage import added
 from aiproxy.middleware.disclosure import response_headers
 from aiproxy.middleware.effects import Answer, Effect, Headers, Outcome
 from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.health import Track
 from aiproxy.middleware.ingress import identity
 from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.outcome import MODEL_NOT_FOUND, Fault
 from aiproxy.middleware.predict import NativeRequest
-from aiproxy.middleware.registry import Model
+from aiproxy.middleware.registry import Model, Provider
+from aiproxy.middleware.tags import Tag
 
 #: Part of an exchange: yields effects, is told outcomes.
 Steps: TypeAlias = Generator[Effect, Outcome, Any]
@@ -66,7 +69,8 @@ class Asked:
     ``original`` is set for a client of another API than OpenAI's: the parsed body in its own
     dialect, with the model and stream its path says. ``body`` is then a view of it in the terms of
     Chat Completions, for everything that judges a request; what is sent is made of ``original``,
-    or of ``decoded``, its canonical form."""
+    or of ``decoded``, its canonical form. ``tags`` are the data classes its messages and parts
+    carried; none of the bodies has them any more."""
 
     endpoint: str
     body: dict[str, Any]
@@ -74,6 +78,7 @@ class Asked:
     native: NativeRequest | None = None
     original: Mapping[str, Any] | None = None
     decoded: CanonicalRequest | None = None
+    tags: tuple[Tag, ...] = ()
 
     def canonical(self) -> CanonicalRequest:
         """Return the canonical form, which is made once for all attempts.
@@ -92,7 +97,9 @@ class Asked:
 @dataclass(slots=True)
 class Serving:
     """``deadline`` is in seconds of the runtime's clock. ``committed``: the client has the head of
-    a stream. ``delivered``: it has the whole answer, and what follows concerns only us."""
+    a stream. ``delivered``: it has the whole answer, and what follows concerns only us. ``refused_cost``: the
+    least that a candidate would have cost (picodollars) that the budget did not cover any more.
+    ``beside``: it is made beside a client's own request, and never hedged."""
 
     gateway: Gateway
     inbound: Inbound
@@ -102,6 +109,8 @@ class Serving:
     deadline: float
     committed: bool = False
     delivered: bool = False
+    refused_cost: int | None = None
+    beside: bool = False
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -127,8 +136,17 @@ class Serving:
         attempt.outcome = "ok"
         attempt.latency_ms = total
         model = attempt.model
-        model.track.succeeded(now, total, total if first_byte_ms is None else first_byte_ms)
-        model.provider.track.recovered(now)
+        first = total if first_byte_ms is None else first_byte_ms
+        track, whole = model.track, model.provider.track
+        track.succeeded(now, total, first)
+        if attempt.usage is not None:
+            track.wrote(attempt.usage.output)
+        if track.slow_until:
+            self.gateway.registry.note_trouble(track)
+        if whole is not track:  # a provider without a model list has one track for both
+            whole.recovered(now)
+        if attempt.track is not None:
+            attempt.track.succeeded(now, total, first)
         self.decision.served = attempt
         self.decision.latency_ms = self.elapsed_ms()
 
@@ -141,13 +159,29 @@ class Serving:
         if fault.code == MODEL_NOT_FOUND and model.track is model.provider.track:
             return  # a provider without a model list was asked for a name it does not know
         runtime = self.gateway.runtime
+        now = runtime.now()
+        if attempt.track is not None:
+            attempt.track.failed(now, runtime.jitter, retry_after_s=fault.pause_s)
+            failed = self.failed_tracks(model.provider)
+            if fault.of_endpoint and self.gateway.endpoints.another(model.provider, failed):
+                return  # its siblings still work: it counts for itself (ASC-LB-001)
         self.gateway.registry.failed(
             model,
-            runtime.now(),
+            now,
             runtime.jitter,
             _MODEL_LACKING_S if fault.code == MODEL_NOT_FOUND else fault.pause_s,
             whole_provider=fault.whole_provider and model.track is not model.provider.track,
         )
+
+    def failed_tracks(self, provider: Provider) -> list[Track | None]:
+        """The endpoints of a provider that failed this request; empty where it has one."""
+        if len(provider.endpoints) == 1:
+            return []
+        return [
+            attempt.track
+            for attempt in self.decision.attempts
+            if attempt.outcome == "failed" and attempt.model.provider is provider
+        ]
 
     def settle(self, attempt: Attempt, usage: Usage | None, output_bytes: int) -> None:
         """Usage and cost of an attempt; without a report both are estimated and say so."""
@@ -158,7 +192,7 @@ class Serving:
             if intent.stream:
                 output = max(1, output // 8)  # a frame's envelope is many times its text
             usage = Usage(input=intent.prompt_tokens, output=output)
-        attempt.usage = usage
+        attempt.usage, attempt.estimated = usage, estimated
         price = attempt.model.price
         attempt.cost = None if price is None else price.cost(usage)
         decision.usage, decision.usage_estimated = usage, estimated
@@ -166,6 +200,22 @@ class Serving:
         limit = intent.constraints.cost_limit
         decision.over_limit = (
             limit is not None and attempt.cost is not None and attempt.cost > limit
+        )
+
+    def sum_up(self) -> None:
+        """Usage and cost of an answer that several gave in turn."""
+        decision = self.decision
+        spoke = [attempt for attempt in decision.attempts if attempt.usage is not None]
+        for attempt in spoke:
+            if attempt.outcome == "failed" and attempt.usage is not None:
+                assert decision.usage is not None
+                decision.usage = added(decision.usage, attempt.usage)
+                decision.usage_estimated = decision.usage_estimated or attempt.estimated
+                if decision.cost is not None and attempt.cost is not None:
+                    decision.cost += attempt.cost
+        limit = self.intent.constraints.cost_limit
+        decision.over_limit = (
+            limit is not None and decision.cost is not None and decision.cost > limit
         )
 
     # --- the answer ------------------------------------------------------------------------------

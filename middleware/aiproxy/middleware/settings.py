@@ -1,6 +1,6 @@
 """The part of a configuration that every request reads, as frozen values built once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from aiproxy.middleware.config import Config
 from aiproxy.middleware.money import picodollars
+from aiproxy.middleware.routing import plugins
+from aiproxy.middleware.tasks import classifier
+from aiproxy.middleware.trust import LEVELS, Demands, strictest
 from aiproxy.spec import HEADERS
 
 #: Served when ``server.endpoints`` does not say otherwise: path -> endpoint kind.
@@ -29,7 +32,7 @@ NEWER_FOLDER: Final = "/v1/models"
 
 
 def canonical_strategy(name: str) -> str:
-    """The canonical name of a strategy in any spelling of the alias table.
+    """The canonical name of a strategy in any spelling of the alias table, or of a plug-in.
 
     Raises:
         KeyError: unknown.
@@ -42,7 +45,10 @@ def canonical_strategy(name: str) -> str:
     for alias, value in field.aliases.items():
         if alias.lower() == folded:
             return value
-    raise KeyError(name)
+    plugin = plugins.canonical(name)
+    if plugin is None:
+        raise KeyError(name)
+    return plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,12 @@ class Failover:
 
 
 @dataclass(frozen=True, slots=True)
-class SecurityClass:
-    """What a data classification demands of a provider (section ``security.classes``)."""
+class Hedging:
+    """Section ``routing.hedging``, when it is on. ``after_s`` is ``None`` where what was measured
+    of the first candidate decides; ``share`` is 0..1."""
 
-    labels: frozenset[str]
-    regions: frozenset[str]
-    local_only: bool
+    after_s: float | None
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,11 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Request-time settings. Durations in seconds, sizes in bytes, money in picodollars."""
+    """Request-time settings. Durations in seconds, sizes in bytes, money in picodollars.
+
+    ``unknown_class`` is what a data class that is not among ``classes`` demands, ``None`` where it
+    is refused. ``classify`` tells the task of a body that says none.
+    """
 
     node: str
     scope: str
@@ -96,9 +106,11 @@ class Settings:
     lenient: bool
     keepalive_s: float | None
     failover: Failover
+    hedging: Hedging | None
     spread: str | None
     transparency: str
     body_metadata: bool
+    track_costs: bool
     max_request_bytes: int
     request_field_bytes: int
     response_field_bytes: int
@@ -106,7 +118,10 @@ class Settings:
     endpoints: Mapping[str, str]
     model_folders: tuple[str, ...]
     disabled_paths: frozenset[str]
-    classes: Mapping[str, SecurityClass]
+    classes: Mapping[str, Demands]
+    unknown_class: Demands | None
+    segregation: bool
+    classify: Callable[[Mapping[str, Any]], str]
     keys: tuple[ApiKey, ...] | None
 
 
@@ -119,6 +134,7 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
     served, folders, disabled = _endpoints(values["server"]["endpoints"])
     cap = routing["max_cost"]
     weights = routing["weights"]
+    classes, unknown = _classes(values["security"])
     return Settings(
         node=values["node"]["id"],
         scope=scope or routing["scope"],
@@ -132,9 +148,11 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
         lenient=routing["header_validation"] == "lenient",
         keepalive_s=routing["stream_keepalive"],
         failover=_failover(routing["failover"]),
+        hedging=_hedging(routing["hedging"]),
         spread=balancing["strategy"] if balancing["enabled"] else None,
         transparency=values["transparency"],
         body_metadata=values["transparency_body"],
+        track_costs=values["budget"]["track_costs"],
         max_request_bytes=values["server"]["max_request_size"],
         request_field_bytes=limits["request_field"],
         response_field_bytes=limits["response_field"],
@@ -142,16 +160,31 @@ def build_settings(config: Config, *, scope: str | None = None) -> Settings:
         endpoints=served,
         model_folders=folders,
         disabled_paths=disabled,
-        classes={
-            name: SecurityClass(
-                labels=frozenset(row["labels"]),
-                regions=frozenset(row["regions"]),
-                local_only=row["local_only"],
-            )
-            for name, row in values["security"]["classes"].items()
-        },
+        classes=classes,
+        unknown_class=unknown,
+        segregation=values["security"]["segregation"]["enabled"],
+        classify=classifier(config),
         keys=_keys(values["security"]["auth"]),
     )
+
+
+def _classes(security: Mapping[str, Any]) -> tuple[Mapping[str, Demands], Demands | None]:
+    """The data classes, and what an unknown one demands; without any class it is refused."""
+    classes = {
+        name: Demands(
+            labels=frozenset(row["labels"]),
+            regions=frozenset(row["regions"]),
+            local_only=row["local_only"],
+            level=0 if row["min_level"] is None else LEVELS[row["min_level"]],
+        )
+        for name, row in security["classes"].items()
+    }
+    refused = security["unknown_class"] == "refuse" or not classes
+    return classes, None if refused else strictest(classes)
+
+
+def _hedging(row: Mapping[str, Any]) -> Hedging | None:
+    return Hedging(row["after"], row["max_percent"] / 100) if row["enabled"] else None
 
 
 def _failover(row: Mapping[str, Any]) -> Failover:

@@ -2,31 +2,34 @@
 
 Nothing is sent before the first content-bearing event, the commit point: until then the attempt
 may be given up and another one made unseen. After it a failure ends the stream with an error
-inside it. An answer is whole only when a finish reason or a terminal event was seen.
+inside it, unless somebody else may carry it on (``resuming``). An answer is whole only when a
+finish reason or a terminal event was seen.
 """
 
-from collections.abc import Mapping
-from logging import getLogger
+from collections.abc import Generator
 from typing import Any, Final
 
 from aiproxy.middleware import outcome, refusals
 from aiproxy.middleware.auto.answer_check import FAILED
-from aiproxy.middleware.auto.telling import Renamer, Teller
+from aiproxy.middleware.auto.telling import Teller
 from aiproxy.middleware.decision import Attempt
-from aiproxy.middleware.dialects.canonical import MalformedReply, StreamCut
-from aiproxy.middleware.dialects.observe import reply_usage
+from aiproxy.middleware.dialects.canonical import StreamCut
 from aiproxy.middleware.dialects.sse import SSETooLarge
 from aiproxy.middleware.disclosure import metadata
-from aiproxy.middleware.effects import Answer, Close, Failure, Read, Send, Start
+from aiproxy.middleware.effects import (
+    Answer,
+    Effect,
+    Failure,
+    Outcome,
+    Read,
+    Send,
+    Start,
+)
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.members import too_deep
 from aiproxy.middleware.outcome import Fault, Rejection
-from aiproxy.middleware.passing import PassThrough
-from aiproxy.middleware.prepare import Outgoing
-from aiproxy.middleware.relay import Document, Relay, Translation
+from aiproxy.middleware.relay import Relay
+from aiproxy.middleware.resuming import Recorder
 from aiproxy.middleware.serving import Serving, Steps
-
-log = getLogger("aiproxy")
 
 _STREAM_HEADERS: Final = (
     ("content-type", "text/event-stream; charset=utf-8"),
@@ -42,111 +45,35 @@ _MOST_HELD_BYTES: Final = 256 * 1024
 _LINGER_S: Final = 0.02
 
 
-def relay_stream(serving: Serving, attempt: Attempt, out: Outgoing, answer: Answer) -> Steps:
-    """Relay an open stream to its end, good or bad, and close it.
-
-    Raises:
-        Rejection: it failed before the commit point.
-    """
-    teller = _teller(out) if out.translated else None
-    relay = _relay(serving, attempt, out, teller)
-    running = _Streaming(serving, attempt, answer, relay, teller)
-    stream = answer.stream
-    assert stream is not None
-    try:
-        yield from _guarded(serving, running, running.relay_all(stream))
-    except Exception:
-        yield Close(stream)
-        raise
-    yield Close(stream)
-
-
-def _guarded(serving: Serving, running: "_Streaming", steps: Steps) -> Steps:
-    """Take the steps of a stream; a failure after the commit point is told inside it.
-
-    Raises:
-        Rejection: it failed before the commit point.
-    """
-    try:
-        yield from steps
-    except Rejection as rejection:
-        if not serving.committed:
-            running.spent()
-            raise
-        yield Send(running.broken(rejection.fault))
-    except GeneratorExit:
-        running.abandoned()  # the driver is leaving: it closes what is open itself
-        raise
-    except Exception as found:
-        told = _untellable(found)
-        if not serving.committed:
-            if told:
-                raise Rejection(Fault("invalid_response", "other", 200)) from None
-            raise
-        if not told:
-            log.exception("request %s failed inside its stream", serving.decision.id)
-        yield Send(running.broken(Fault("invalid_response", "other", 200, counts=told)))
-
-
-def _untellable(fault: Exception) -> bool:
-    """Whether the provider's answer is what cannot be told, rather than a bug of ours."""
-    return isinstance(fault, MalformedReply | StreamCut) or too_deep(fault)
-
-
-def tell_document(
-    serving: Serving,
-    attempt: Attempt,
-    out: Outgoing,
-    answer: Answer,
-    body: Mapping[str, Any],
-) -> Steps:
-    """Stream a whole reply: the provider ignored ``stream`` and answered with a document.
-
-    Raises:
-        Rejection: its dialect cannot be told as a stream.
-    """
-    intent = serving.intent
-    try:
-        relay = Document(
-            out.dialect,
-            intent.endpoint,
-            body,
-            serving.envelope(attempt.model),
-            teller=_teller(out),
-            kinds=out.kinds,
+def interruption(serving: Serving, fault: Fault) -> dict[str, Any]:
+    """Note in the record that a stream stays incomplete; return the error that says so inside it."""
+    decision = serving.decision
+    if fault.code == FAILED:
+        error = refusals.misshapen()
+    else:
+        error = ProxyError(
+            "stream_interrupted",
+            "The provider's stream broke off before the answer was complete; "
+            f"what was sent stands, the rest is missing ({decision.id}).",
         )
-    except Exception as found:
-        if not (isinstance(found, KeyError) or _untellable(found)):
-            raise
-        raise Rejection(Fault("invalid_response", "other", answer.status)) from None
-    running = _Streaming(serving, attempt, answer, relay)
-    running.hold(relay.frames)
-    steps = running.complete(reply_usage(out.dialect, body), len(answer.body))
-    yield from _guarded(serving, running, steps)
+    decision.outcome = "failed"
+    decision.error = {"status": error.status, "code": error.code, "param": None}
+    found: dict[str, Any] = error.body()["error"]
+    return found
 
 
-def _teller(out: Outgoing) -> Teller | None:
-    if out.renames or out.check is not None or out.kinds:
-        return Teller(out.renames, out.check, out.kinds)
-    return None
+class Streaming:
+    """The state of one relayed stream. All times are seconds of the runtime's clock.
 
-
-def _relay(serving: Serving, attempt: Attempt, out: Outgoing, teller: Teller | None) -> Relay:
-    if out.translated:
-        envelope = serving.envelope(attempt.model)
-        return Translation(
-            out.dialect, serving.intent.endpoint, envelope, teller=teller, kinds=out.kinds
-        )
-    rename = Renamer(out.renames, out.dialect) if out.renames else None
-    return PassThrough(out.dialect, serving.public_model(attempt.model), rename=rename)
-
-
-class _Streaming:
-    """The state of one relayed stream. All times are seconds of the runtime's clock."""
+    ``over``: it failed, and its end has been told. ``spoke``: something of it was said to the
+    client. ``written`` is set for a stream that may be carried on, ``resumed``, for the record, for
+    one that carries another on.
+    """
 
     __slots__ = (
         "_answer",
         "_attempt",
+        "_ended",
         "_ends_by",
         "_first_token_by",
         "_first_token_ms",
@@ -158,6 +85,10 @@ class _Streaming:
         "_relay",
         "_serving",
         "_teller",
+        "over",
+        "resumed",
+        "spoke",
+        "written",
     )
 
     def __init__(
@@ -167,7 +98,13 @@ class _Streaming:
         answer: Answer,
         relay: Relay,
         teller: Teller | None = None,
+        written: Recorder | None = None,
+        resumed: dict[str, Any] | None = None,
     ) -> None:
+        self.over = self.spoke = False
+        self.written = written
+        self.resumed = resumed
+        self._ended = False
         self._serving = serving
         self._attempt = attempt
         self._answer = answer
@@ -189,41 +126,89 @@ class _Streaming:
         self._held.append(chunk)
         self._held_bytes += len(chunk)
 
-    def relay_all(self, stream: object) -> Steps:
-        """Read until the provider is done, sending what the client may have.
+    def begin(self, stream: object, *, quiet: bool) -> Steps:
+        """Read until there is something that the client would show, or all was read.
 
         Raises:
             Rejection: the stream failed, fell silent or ended without being complete.
         """
         serving, relay = self._serving, self._relay
-        while True:
+        while not self._ended:
+            timeout, soft = (self._limit(), False) if quiet else self._patience()
+            data = yield Read(stream, timeout, soft)
+            if data.__class__ is not bytes:
+                data = yield from self._received(data)
+                if data is None:
+                    continue
+            assert isinstance(data, bytes)
+            self._heard = serving.now()
+            self.hold(self._feed(data))
+            self._look(data)
+            if relay.content_seen or self._held_bytes > _MOST_HELD_BYTES:
+                self._first_token_ms = serving.elapsed_ms() - self._attempt.started_ms
+                return
+        if not relay.finished:
+            raise Rejection(self._interrupted())
+
+    def carry_on(self, stream: object) -> Steps:
+        """Send what is held, and the rest of the stream as it comes.
+
+        Raises:
+            Rejection: it failed, fell silent or ended without being complete.
+        """
+        relay = self._relay
+        if self._first_token_ms is not None:
+            yield from self._commit()
+        while not self._ended:
             timeout, soft = self._patience()
             data = yield Read(stream, timeout, soft)
-            if data is None:
-                yield from self._keep_alive()
-                continue
-            self._heard = serving.now()
-            if isinstance(data, Failure):
-                if relay.finished:
-                    break
-                raise Rejection(outcome.of_stream_failure(data))
+            if data.__class__ is not bytes:
+                data = yield from self._received(data)
+                if data is None:
+                    continue
             assert isinstance(data, bytes)
+            self._heard = self._serving.now()
             chunk = self._feed(data)
             if relay.error is not None:
                 self.hold(chunk)
-                words = self._attempt.model.provider.error_words
-                raise Rejection(outcome.of_error_object(relay.error, words=words))
-            if self._first_token_ms is None:
-                self.hold(chunk)
-                if relay.content_seen or self._held_bytes > _MOST_HELD_BYTES:
-                    yield from self._commit()
-            elif chunk:
-                yield Send(chunk)
+                self._look(data)
             if relay.closed or not data:
-                break
+                self._ended = True
+            if chunk:
+                yield Send(chunk)
+                if self.written is not None:
+                    self.written.sent()
         yield from self.complete(relay.usage, relay.output_bytes)
         if relay.closed:
             yield Read(stream, _LINGER_S)
+
+    def _received(self, data: Outcome) -> Generator[Effect, Outcome, bytes | None]:
+        """What a read gave that gave no bytes: ``None`` for time to give a sign of life.
+
+        Raises:
+            Rejection: the stream failed before its end was known.
+        """
+        if data is None:
+            yield from self._keep_alive()
+            return None
+        assert isinstance(data, Failure)
+        if not self._relay.finished:
+            raise Rejection(outcome.of_stream_failure(data))
+        self._ended = True
+        return b""
+
+    def _look(self, data: bytes) -> None:
+        """Look at what the provider said with the last bytes.
+
+        Raises:
+            Rejection: that it failed.
+        """
+        relay = self._relay
+        if relay.error is not None:
+            words = self._attempt.model.provider.error_words
+            raise Rejection(outcome.of_error_object(relay.error, words=words))
+        if relay.closed or not data:
+            self._ended = True
 
     def complete(self, usage: Any, output_bytes: int) -> Steps:
         """End a whole answer: what is held, the last frames and what they say of the decision.
@@ -240,10 +225,13 @@ class _Streaming:
             raise Rejection(self._interrupted()) from None
         if self._teller is not None:
             self._teller.hold()
+        decision = serving.decision
         serving.settle(attempt, relay.usage or usage, output_bytes)
-        serving.decision.losses += relay.losses
-        serving.decision.skipped_events = relay.skipped
-        if self._first_token_ms is None:
+        decision.losses += relay.losses
+        decision.skipped_events = relay.skipped
+        if self.resumed is not None:
+            serving.sum_up()
+        if not self.spoke:
             yield from self._commit()
         serving.succeeded(attempt, first_byte_ms=self._first_token_ms)
         extra = metadata(serving.decision, serving.gateway.settings)
@@ -264,39 +252,36 @@ class _Streaming:
     def broken(self, fault: Fault) -> bytes:
         """Note that a stream broke after the commit point; return what is held and the frames that
         say so."""
-        serving = self._serving
-        decision = serving.decision
-        serving.failed(self._attempt, fault)
-        serving.settle(self._attempt, self._relay.usage, self._relay.output_bytes)
-        if fault.code == FAILED:
-            error = refusals.misshapen()
-        else:
-            error = ProxyError(
-                "stream_interrupted",
-                "The provider's stream broke off before the answer was complete; "
-                f"what was sent stands, the rest is missing ({decision.id}).",
-            )
-        decision.outcome = "failed"
-        decision.error = {"status": error.status, "code": error.code, "param": None}
-        inner: dict[str, Any] = error.body()["error"]
-        return b"".join(self._held) + self._relay.fail(inner)
+        self._serving.failed(self._attempt, fault)
+        self.settle()
+        said = b"".join(self._held) if self.written is None else self.written.take()
+        return said + self._relay.fail(interruption(self._serving, fault))
+
+    def settle(self) -> None:
+        """Usage and cost of what was said so far."""
+        self._serving.settle(self._attempt, self._relay.usage, self._relay.output_bytes)
 
     def abandoned(self) -> None:
         """The client left."""
         if self._serving.committed and not self._serving.delivered:
-            self._serving.settle(self._attempt, self._relay.usage, self._relay.output_bytes)
+            self.settle()
 
     def _patience(self) -> tuple[float, bool]:
         """How long the next read may take, and whether its end is only time for a keep-alive."""
-        now = self._serving.now()
-        until = self._first_token_by if self._first_token_ms is None else self._heard + self._idle
-        limit = max(0.0, min(until, self._ends_by) - now)
+        limit = self._limit()
         keepalive = self._keepalive
         if keepalive is not None and keepalive < limit:
             return keepalive, True
         return limit, False
 
+    def _limit(self) -> float:
+        speaks = self._first_token_ms is not None or self._relay.begun
+        until = self._heard + self._idle if speaks else self._first_token_by
+        return max(0.0, min(until, self._ends_by) - self._serving.now())
+
     def _feed(self, data: bytes) -> bytes:
+        if self._ended:
+            return b""
         try:
             return self._relay.feed(data) if data else self._relay.end()
         except SSETooLarge:
@@ -311,12 +296,18 @@ class _Streaming:
     def _commit(self) -> Steps:
         """The first content-bearing event: from here on the client knows who answers."""
         serving = self._serving
-        self._first_token_ms = serving.elapsed_ms() - self._attempt.started_ms
+        if self._first_token_ms is None:
+            self._first_token_ms = serving.elapsed_ms() - self._attempt.started_ms
+        self.spoke = True
+        if self.resumed is not None:
+            serving.decision.resumed.append(self.resumed)
         if not serving.committed:
             yield from self._start()
         held = b"".join(self._held)
         self._held.clear()
         yield Send(held)
+        if self.written is not None:
+            self.written.sent()
 
     def _start(self) -> Steps:
         serving, attempt = self._serving, self._attempt

@@ -91,7 +91,11 @@ def reply(
     Raises:
         Rejection: the document cannot be told in the client's dialect.
     """
-    encoded = _encoded(serving, attempt, out, answer, body)
+    try:
+        encoded = _encoded(serving, attempt, out, answer, body)
+    except Rejection:
+        _spent(attempt, out, answer.body)
+        raise
     serving.settle(attempt, reply_usage(out.dialect, body), len(answer.body))
     serving.succeeded(attempt)
     serving.decision.status = 200

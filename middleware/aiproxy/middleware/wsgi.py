@@ -17,6 +17,7 @@ from aiproxy.middleware.forks_wsgi import perform
 from aiproxy.middleware.front import Front, links
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.ingress import Route
+from aiproxy.middleware.mirrors_wsgi import MirrorThreads
 from aiproxy.middleware.preferences import REQUEST_FIELDS
 from aiproxy.middleware.providers.app_wsgi import WsgiAppTransport
 from aiproxy.middleware.providers.sync import SyncTransports
@@ -42,6 +43,7 @@ class AIProxyWSGIMiddleware:
         self._paths = self._front.paths
         self._folders = self._front.folders
         self._transports = SyncTransports(links(self.gateway))
+        self._mirrors = MirrorThreads()
         atexit.register(self.close)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,7 +63,12 @@ class AIProxyWSGIMiddleware:
 
     def close(self) -> None:
         """Close the idle connections to providers. Also done when the process exits."""
+        self._mirrors.close()
         self._transports.close()
+        self.gateway.background.close()
+        if self.gateway.budget is not None:
+            self.gateway.budget.close()
+        self.gateway.conversations.close()
 
     def _route(
         self, environ: Environ, start_response: StartResponse, method: str, path: str
@@ -87,8 +94,13 @@ class AIProxyWSGIMiddleware:
         except ProxyError as error:
             return _reply(front.refusal(error, headers, route.endpoint), start_response)
         inbound = front.inbound(route, headers, _query(environ), body)
+        if not self.gateway.background.begun:
+            self.gateway.background.begin()
         exchange = Exchange(self.gateway, inbound)
-        drive = _Drive(exchange.run(), self._transports, WsgiAppTransport(self.app, environ))
+        app = WsgiAppTransport(self.app, environ)
+        drive = _Drive(exchange.run(), self._transports, app)
+        if self.gateway.mirrors is not None:
+            drive.after = lambda: self._mirrors.start(exchange.mirrored, self._transports, app)
         first = drive.until_output()
         if isinstance(first, Reply):
             return _reply(first, start_response)
@@ -105,6 +117,8 @@ class _Drive:
         self._app = app
         self._opened: list[object] = []
         self._over = False
+        #: called once the client has all it gets
+        self.after: Callable[[], None] | None = None
 
     def until_output(self) -> Reply | Start:
         """Run to the first thing the client gets: a whole reply, or the head of a stream."""
@@ -153,6 +167,8 @@ class _Drive:
         self._flow.close()
         for stream in self._opened:
             self._transports.close_stream(stream)
+        if self.after is not None:
+            self.after()
 
 
 def _text(path: str) -> str:

@@ -3,7 +3,7 @@
 from asyncio import run
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -12,6 +12,12 @@ from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.front import Front
 from aiproxy.middleware.ingress import Routes
 from aiproxy.reference_server.configuration import load_local_models, read_config
+
+_CHAT: Final = "/v1/chat/completions"
+#: Members of a body with ``messages`` that only Anthropic's clients send.
+_ANTHROPIC_ONLY: Final = frozenset({"system", "stop_sequences", "thinking", "anthropic_version"})
+#: Members of a body with ``input`` that only a request for vectors has.
+_EMBEDDINGS_ONLY: Final = frozenset({"encoding_format", "dimensions"})
 
 
 class Unusable(ValueError):
@@ -34,8 +40,8 @@ def explain_request(
     run(local.close())
     gateway = Gateway(usable, wrapped_app=False, scope="all", allow_unenforced=True)
     gateway.settings = replace(gateway.settings, keys=None)
-    where = endpoint or _endpoint_of(raw)
     front = Front(gateway)
+    where = endpoint or endpoint_of(raw, gateway)
     route = front.route(where)
     if route is None or route.counting:
         served = ", ".join(Routes(gateway.settings).labels(counting=False))
@@ -51,16 +57,29 @@ def _pair(header: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def _endpoint_of(raw: bytes) -> str:
+def endpoint_of(raw: bytes, gateway: Gateway) -> str:
+    """Return where a body would be sent, by its shape and the kind of the model it names."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return "/v1/chat/completions"
-    if isinstance(body, dict):
-        if "messages" in body:
-            return "/v1/chat/completions"
-        if "prompt" in body:
-            return "/v1/completions"
-        if "input" in body:
-            return "/v1/responses"
-    return "/v1/chat/completions"
+        body = None
+    if not isinstance(body, dict):
+        return _CHAT
+    if "contents" in body:
+        folders = gateway.settings.model_folders
+        return f"{folders[0]}{body.get('model', 'auto')}:generateContent" if folders else _CHAT
+    if "messages" in body:
+        return "/v1/messages" if not _ANTHROPIC_ONLY.isdisjoint(body) else _CHAT
+    if "prompt" in body:
+        return "/v1/completions"
+    if "input" not in body:
+        return _CHAT
+    if isinstance(body.get("routing"), dict):
+        return "/aiproxy/predict"
+    model = body.get("model")
+    models = gateway.registry.by_name.get(model, ()) if isinstance(model, str) else ()
+    if models and all("text-generation" not in row.capabilities for row in models):
+        return "/v1/embeddings"
+    if not _EMBEDDINGS_ONLY.isdisjoint(body):
+        return "/v1/embeddings"
+    return "/v1/responses"

@@ -8,7 +8,7 @@ from aiproxy.middleware.config import Config
 
 def model_rows(config: Config) -> list[dict[str, Any]]:
     """One row a model and provider."""
-    gateway = Gateway(config, wrapped_app=False, scope="all", allow_unenforced=True)
+    gateway = Gateway(config, wrapped_app=False, scope="all", allow_unenforced=True, ledger=False)
     return [
         {
             "model": model.name,
@@ -25,7 +25,7 @@ def model_rows(config: Config) -> list[dict[str, Any]]:
 
 def provider_rows(config: Config) -> list[dict[str, Any]]:
     """One row a provider, disabled ones included; no credentials, no addresses."""
-    gateway = Gateway(config, wrapped_app=False, scope="all", allow_unenforced=True)
+    gateway = Gateway(config, wrapped_app=False, scope="all", allow_unenforced=True, ledger=False)
     default = gateway.registry.default.id
     return [
         {

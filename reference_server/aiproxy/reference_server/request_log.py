@@ -8,9 +8,11 @@ from typing import Final
 from aiproxy.middleware.asgi import App, Message, Receive, Scope, Sender
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.money import usd
+from aiproxy.middleware.routing.plan import Plan
 from aiproxy.reference_server.log_output import Output, encodable
 
 _LONGEST_PATH: Final = 200
+_MOST_CANDIDATES: Final = 8
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
 
 
@@ -24,18 +26,21 @@ class RequestLog:
         self._decided: set[str] = set()
 
     def __call__(self, decision: Decision) -> None:
-        self._decided.add(decision.id)
+        mirror = decision.mirror
+        if mirror is None:  # nobody is answered with the id of a mirror
+            self._decided.add(decision.id)
         level = logging.ERROR if (decision.status or 0) >= 500 else logging.INFO
         if level < self._level:
             return
         served = decision.served
-        requested = decision.requested
+        requested, plan = decision.requested, decision.plan
         self._output.write(
             {
                 "timestamp": datetime.now(UTC),
                 "level": _name(level),
-                "event": "request",
+                "event": "request" if mirror is None else "mirror",
                 "request_id": self._output.redact(decision.id),
+                **({} if mirror is None else {"of": self._output.redact(mirror[1])}),
                 "endpoint": decision.endpoint,
                 "status": decision.status,
                 "outcome": decision.outcome,
@@ -43,7 +48,9 @@ class RequestLog:
                 "requested": requested and self._output.redact(encodable(requested)),
                 "provider": served.model.provider.id if served else None,
                 "model": served.model.upstream if served else None,
-                "attempts": len(decision.attempts),
+                "reason": plan.reason if plan else None,
+                "candidates": _candidates(plan) if plan else [],
+                "attempts": len(decision.calls),
                 "latency_ms": round(decision.latency_ms, 2),
                 "cost_usd": None if decision.cost is None else usd(decision.cost),
                 "error": decision.error["code"] if decision.error else None,
@@ -95,6 +102,12 @@ class RequestLog:
                 "latency_ms": round(took_s * 1000, 2),
             }
         )
+
+
+def _candidates(plan: Plan) -> list[str]:
+    """Who could have served, best first, as provider/model; the record says why others could not."""
+    ranked = plan.ranked[:_MOST_CANDIDATES]
+    return [f"{row.model.provider.id}/{row.model.upstream}" for row in ranked]
 
 
 def _request_id(head: Message) -> str:

@@ -18,7 +18,15 @@ from aiproxy.reference_server import logs
 from aiproxy.reference_server.app import create_app
 from aiproxy.reference_server.ending import Ending
 from aiproxy.reference_server.http1 import protocol
-from aiproxy.reference_server.starting import CannotListen, Start, StartRefused, split_address
+from aiproxy.reference_server.starting import (
+    CannotListen,
+    Start,
+    StartRefused,
+    claim_ledger,
+    refuse_shared_limits,
+    refuse_split_conversations,
+    split_address,
+)
 from aiproxy.reference_server.workers import Workers
 
 
@@ -26,10 +34,14 @@ def serve(start: Start, *, workers: int | None = None) -> int:
     """Run the server until it is told to stop; return the exit code.
 
     Raises:
-        StartRefused: the log cannot be written; nothing was bound.
+        StartRefused: the log or the ledger cannot be written, or there are limits and several
+            workers; nobody was served.
         CannotListen: the address cannot be bound.
     """
     config = start.config
+    count = workers or config.values["server"]["workers"]
+    refuse_shared_limits(config, count)
+    refuse_split_conversations(config, count)
     try:
         log = logs.set_up(config)
     except OSError as fault:
@@ -43,10 +55,10 @@ def serve(start: Start, *, workers: int | None = None) -> int:
 
     def work(first: bool = True) -> int:
         app = create_app(config, on_decision=log.on_decision, allow_unenforced=True)
+        claim_ledger(app.gateway.budget)
         tune_collector()
         return _run(log.wrap(Ending(app)), sock, config, announce=first)
 
-    count = workers or config.values["server"]["workers"]
     with sock:
         return Workers(count, work).run() if count > 1 else work()
 

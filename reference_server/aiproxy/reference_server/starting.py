@@ -5,11 +5,20 @@ Light to import, so that a bad configuration is told at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from aiproxy.middleware.config import Config, insecure_public_bind
-from aiproxy.middleware.config.unenforced import unenforced_protections, unserved_features
+from aiproxy.middleware.config.unenforced import (
+    has_limits,
+    unenforced_protections,
+    unserved_features,
+)
+from aiproxy.middleware.ledger import LedgerUnusable
 from aiproxy.reference_server.configuration import read_config
 from aiproxy.reference_server.embedded import Found, discover
+
+if TYPE_CHECKING:
+    from aiproxy.middleware.budgets import Budget
 
 
 class StartRefused(Exception):
@@ -90,6 +99,49 @@ def refuse_unsafe(config: Config) -> None:
     reason = insecure_public_bind(config.values)
     if reason is not None:
         raise StartRefused(f"server.listen_addr: {reason}")
+
+
+def refuse_shared_limits(config: Config, workers: int) -> None:
+    """Limits are kept by one process: several would each spend the whole of them.
+
+    Raises:
+        StartRefused: there are limits and more than one worker.
+    """
+    if workers > 1 and has_limits(config.values):
+        raise StartRefused(
+            f"found spending limits with {workers} workers, which would each spend the whole of "
+            "them: set server.workers: 1 (or --workers 1), or take budget.daily_limit, "
+            "budget.monthly_limit and those of security.auth.api_keys[] out"
+        )
+
+
+def refuse_split_conversations(config: Config, workers: int) -> None:
+    """Conversations in memory belong to one process: others would not find them.
+
+    Raises:
+        StartRefused: they are kept there, and there is more than one worker.
+    """
+    section = config.values["conversations"]
+    store = section["store"] or config.values["state"]["backend"]
+    if workers > 1 and section["enabled"] and store == "memory":
+        raise StartRefused(
+            f"found conversations in memory with {workers} workers, which would not find each "
+            "other's: set conversations.store to valkey or sql, or server.workers: 1"
+        )
+
+
+def claim_ledger(budget: "Budget | None") -> None:
+    """Be the one process that spends by the ledger.
+
+    Raises:
+        StartRefused: another process is, or the ledger cannot be written.
+    """
+    if budget is None:
+        return
+    try:
+        budget.claim()
+    except LedgerUnusable as fault:
+        raise StartRefused(f"budget.cost_db: {fault}") from None
 
 
 def split_address(address: str) -> tuple[str, int]:

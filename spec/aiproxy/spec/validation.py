@@ -277,6 +277,11 @@ def _faults(instance: object, name: str) -> list[Fault]:
         errors = list(islice(_reference(name).iter_errors(instance), _MOST_FAULTS))
     except RecursionError:
         return [Fault("", "nested too deeply", "depth")]
+    except BaseException as fault:
+        # the same, met inside a map of the library's, whose panic is no Exception
+        if type(fault).__name__ != "PanicException":
+            raise
+        return [Fault("", "nested too deeply", "depth")]
     errors.sort(key=_depth)  # stable: schema order among equals
     return [_fault(error, name) for error in errors]
 

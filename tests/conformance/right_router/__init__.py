@@ -15,6 +15,7 @@ one observable fact, stands at the line that makes the fact, and is named for wh
     rules.py        the policies' small language
     auto.py         auto parameters: tools, reasoning, token limit, response format
     misled.py       defects of choosing and of auto parameters, level 3
+    ensembles.py    several members answer one request
     attempts.py     calling providers: failures, failover, retries, deadline
     wire.py         one HTTP connection to a provider
     dialects.py     what each kind of provider speaks, to and from OpenAI chat

@@ -19,6 +19,7 @@ from right_server import Handler, Refusal, RightServer
 from right_router import (
     aside,
     attempts,
+    ensembles,
     mesh,
     monitor,
     native,
@@ -257,6 +258,11 @@ class Exchange(Handler):
             if self.has("asks-before-reading") and refusal.param == "messages[1].role":
                 aside.send(self.router, self.router.settings.models[0], body)
             raise
+        ensemble = ensembles.named(self, body.get("model"))
+        if ensemble is not None:
+            self.ask, answer, _ = ensembles.answered(self, ensemble, body, said)
+            self.extra += headers(self.ask)
+            return self.send_json(200, {**answer, "model": body["model"]})
         ask = self.ask = self.asked(endpoint, body, said)
         if (
             self.has("figure-5-fails")

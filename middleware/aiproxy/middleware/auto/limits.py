@@ -31,7 +31,7 @@ def token_limit(intent: Intent, model: Model) -> tuple[int, str]:
         options.append((model.max_output_tokens, "model_output_limit"))
     if model.context_window is not None:
         options.append((model.context_window - intent.prompt_tokens, "context_window"))
-    allowance = intent.constraints.cost_limit
+    allowance = intent.constraints.spendable
     if allowance is not None and model.price is not None:
         each = model.price.at(intent.prompt_tokens).writing * intent.copies
         if each > 0:

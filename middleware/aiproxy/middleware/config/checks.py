@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from aiproxy.middleware.config.ensembles import check_ensembles, check_mirrors
 from aiproxy.middleware.config.faults import suggestion
 from aiproxy.middleware.config.findings import (
     Findings,
@@ -19,7 +20,9 @@ from aiproxy.middleware.config.findings import (
 )
 from aiproxy.middleware.config.nodes import Path
 from aiproxy.middleware.config.providers import check_providers
+from aiproxy.middleware.config.selecting import check_selecting
 from aiproxy.middleware.config.shape import config_shape, literal_secrets
+from aiproxy.middleware.config.unenforced import has_limits
 from aiproxy.spec.catalog import presets
 
 _SHORTEST_KEY: Final = 16  # characters (AIP-CFG-104)
@@ -36,12 +39,16 @@ def check(values: Mapping[str, Any], findings: Findings) -> None:
     _node(values, findings)
     _addresses(values, findings)
     _routing(values, findings)
+    check_selecting(values, findings)
+    check_ensembles(values, findings)
+    check_mirrors(values, findings)
     _policies(values["routing"]["policies"], findings)
-    _budget(values["budget"], findings)
+    _budget(values, findings)
     _observability(values, findings)
     _auth(values["security"], findings)
     _security(values["security"], findings)
     _state(values["state"], findings)
+    _conversations(values, findings)
     exposed = insecure_public_bind(values)
     if exposed is not None and not values["server"]["allow_insecure_public_bind"]:
         findings.warn(("server", "listen_addr"), exposed)
@@ -235,12 +242,12 @@ def _rules(path: Path, rules: Iterable[Mapping[str, Any]], findings: Findings) -
             findings.refuse((*here, missing), f"found nothing, expected {missing}: a rule has both")
 
 
-def _budget(budget: Mapping[str, Any], findings: Findings) -> None:
+def _budget(values: Mapping[str, Any], findings: Findings) -> None:
+    budget = values["budget"]
     daily, monthly = budget["daily_limit"], budget["monthly_limit"]
-    limited = daily is not None or monthly is not None
     if daily is not None and monthly is not None and monthly < daily:
         findings.warn(("budget", "monthly_limit"), "less than daily_limit, which then never binds")
-    if budget["enabled"] and limited and not budget["track_costs"]:
+    if has_limits(values) and not budget["track_costs"]:
         findings.refuse(
             ("budget", "track_costs"), "found false with limits, expected true: limits need costs"
         )
@@ -378,6 +385,22 @@ def _cors(cors: Mapping[str, Any], findings: Findings) -> None:
                 (*path, index),
                 "found another form, expected scheme://host or scheme://host:port without a path",
             )
+
+
+def _conversations(values: Mapping[str, Any], findings: Findings) -> None:
+    section, state = values["conversations"], values["state"]
+    url, store = section["url"], section["store"]
+    if url is not None and not _database(url):
+        findings.refuse(
+            ("conversations", "url"),
+            "found another form, expected a sqlite:/// or postgresql:// URL",
+        )
+    if not section["enabled"]:
+        return
+    if store == "sql" and url is None:
+        findings.refuse(("conversations", "url"), "found nothing, expected the URL of the database")
+    if store == "valkey" and state["url"] is None:
+        findings.refuse(("state", "url"), "found nothing, expected the URL of the store")
 
 
 def _state(state: Mapping[str, Any], findings: Findings) -> None:

@@ -32,13 +32,13 @@ class Broken:
     unknown: bool = False
 
 
-def breaches(root: Node, shape: Shape) -> list[Broken]:
-    """Return every breach of the configuration schema below ``root``, one a path."""
+def breaches(root: Node, shape: Shape, name: str = "config") -> list[Broken]:
+    """Return every breach of the schema ``name``, whose shape is given, below ``root``, one a path."""
     plain = root.plain()
-    if checker("config").ok(plain):
+    if checker(name).ok(plain):
         return []
     try:
-        validate(plain, "config")
+        validate(plain, name)
     except Invalid as invalid:
         index = dict(_index(root, ()))
         found: dict[Path, Broken] = {}

@@ -20,6 +20,7 @@ from aiproxy.middleware.config.findings import Finding, Findings
 from aiproxy.middleware.config.json_reader import read_json
 from aiproxy.middleware.config.nodes import (
     ConfigInvalid,
+    Located,
     Node,
     Path,
     Problem,
@@ -40,7 +41,7 @@ __all__ = [
     "load_config",
 ]
 
-Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | None"
+Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Located | None"
 Validator: TypeAlias = Callable[[Mapping[str, Any]], Iterable[Finding]]
 """A further check: filled values in, findings out. The rule compiler is one."""
 
@@ -100,7 +101,8 @@ def load_config(
     base: Mapping[str, Any] | None = None,
     validators: Sequence[Validator] = (),
 ) -> Config:
-    """Return the configuration of ``source``: a path, a mapping, or ``None`` for all defaults.
+    """Return the configuration of ``source``: a path, a mapping, or ``None`` for all defaults; a
+    tree of another file is changed on the way.
 
     A path that ends in ``.json`` is read as strict JSON, any other as YAML. ``env`` is the
     environment (default: the process's). ``lenient`` turns unknown keys and unknown providers in
@@ -110,7 +112,7 @@ def load_config(
     Raises:
         ConfigInvalid: with every problem found.
     """
-    name, root = _read(source)
+    name, root = read_tree(source)
     if base is not None:
         try:
             _underlay(root, from_mapping(base))
@@ -231,10 +233,16 @@ def _problem(name: str, root: Node, finding: Finding) -> Problem:
     return Problem(name, line, column, dotted(finding.path), finding.message)
 
 
-def _read(source: Source) -> tuple[str, Node]:
-    """Return the name for messages and the tree of ``source``."""
+def read_tree(source: Source) -> tuple[str, Node]:
+    """Return the name for messages and the tree of ``source``.
+
+    Raises:
+        ConfigInvalid: it cannot be read, or is no mapping.
+    """
     if source is None:
         return _DEFAULTS, Node({})
+    if isinstance(source, Located):
+        return source.file, source.root
     if isinstance(source, Mapping):
         try:
             return _MAPPING, from_mapping(source)

@@ -15,7 +15,7 @@ Path: TypeAlias = tuple[str | int, ...]
 Scalar: TypeAlias = str | int | float | bool | None
 
 DEEPEST: Final = 32  # levels; the schema itself needs eight
-MOST_NODES: Final = 50_000  # after aliases are written out
+MOST_NODES: Final = 250_000  # after aliases are written out; 200 providers of 50 models fit
 _LARGEST_INTEGER: Final = 2**63 - 1
 
 
@@ -74,6 +74,14 @@ class Node:
         if isinstance(self.value, list):
             return [node.plain() for node in self.value]
         return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A tree that was read before, as part of ``file``."""
+
+    file: str
+    root: Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,21 @@ def _provider(path: Path, name: str, provider: Mapping[str, Any], findings: Find
     )
     for index, model in enumerate(models):
         _model((*path, "models", index), model, provider, findings)
+    _regions(path, provider, findings)
+
+
+def _regions(path: Path, provider: Mapping[str, Any], findings: Findings) -> None:
+    """Refuse an endpoint outside the attested regions: endpoints answer in turn, so a request that
+    may not leave those could be sent to it (XAI-SEC-007)."""
+    attested = provider["security"]["regions"]
+    for index, endpoint in enumerate(provider["endpoints"] or ()):
+        region = endpoint["region"]
+        if attested and region is not None and region not in attested:
+            findings.refuse(
+                (*path, "endpoints", index, "region"),
+                f"found a region outside security.regions, expected one of {', '.join(attested)}, "
+                "or a provider of its own for this endpoint",
+            )
 
 
 def _endpoints(path: Path, provider: Mapping[str, Any], preset: Preset, findings: Findings) -> None:

@@ -52,7 +52,12 @@ class Shape:
 @cache
 def config_shape() -> Shape:
     """Return the shape of the whole configuration; built once."""
-    document = schema("config")
+    return shape_of("config")
+
+
+def shape_of(name: str) -> Shape:
+    """Return the shape of a document whose schema is written like the configuration's."""
+    document = schema(name)
     return _shape(document, document["$defs"])
 
 

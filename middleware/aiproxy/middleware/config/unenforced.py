@@ -11,25 +11,31 @@ from typing import Any
 
 def unenforced_protections(values: Mapping[str, Any]) -> list[str]:
     """Keys that promise a limit on money or a check of identity which nothing would keep."""
-    budget, auth = values["budget"], values["security"]["auth"]
-    limited = budget["daily_limit"] is not None or budget["monthly_limit"] is not None
-    keys = auth["api_keys"]
+    auth = values["security"]["auth"]
     asked = {
-        "budget.daily_limit and budget.monthly_limit": budget["enabled"] and limited,
-        "security.auth.api_keys[].daily_limit and monthly_limit": any(
-            key.get("daily_limit") is not None or key.get("monthly_limit") is not None
-            for key in keys
-        ),
+        "budget.cost_db of another kind than sqlite:///": has_limits(values)
+        and _foreign_ledger(values),
         f"security.auth.type {auth['type']}": auth["enabled"] and auth["type"] != "api_key",
     }
     return [name for name, wanted in asked.items() if wanted]
 
 
+def has_limits(values: Mapping[str, Any]) -> bool:
+    """Whether spending is limited, for everybody or for a key."""
+    budget = values["budget"]
+    rows = (budget, *values["security"]["auth"]["api_keys"])
+    names = ("daily_limit", "monthly_limit")
+    return budget["enabled"] and any(row.get(name) is not None for row in rows for name in names)
+
+
+def _foreign_ledger(values: Mapping[str, Any]) -> bool:
+    url = values["budget"]["cost_db"]
+    return url is not None and not url.startswith("sqlite:")
+
+
 def unserved_features(values: Mapping[str, Any]) -> list[str]:
     """Keys that ask for something which is left out; no money and no access depends on it."""
-    security, routing = values["security"], values["routing"]
-    seen = values["observability"]
-    providers = [entry for entry in values["providers"].values() if entry["enabled"]]
+    security, seen = values["security"], values["observability"]
     asked = {
         "security.rate_limiting": security["rate_limiting"]["enabled"],
         "security.auth.api_keys[].rate_limit": any(
@@ -37,22 +43,13 @@ def unserved_features(values: Mapping[str, Any]) -> list[str]:
         ),
         "security.cors": security["cors"]["enabled"],
         "node.mesh": values["node"]["mesh"]["enabled"],
-        "state.backend valkey": values["state"]["backend"] != "memory",
-        "conversations": values["conversations"]["enabled"],
         "cache": values["cache"]["enabled"],
         "observability.metrics": seen["metrics"]["enabled"],
         "observability.tracing": seen["tracing"]["enabled"],
-        "routing.failover.mid_stream resume": routing["failover"]["mid_stream"] == "resume",
-        "budget.alerts": bool(values["budget"]["alerts"]),
+        "budget.cost_db of another kind than sqlite:///": not has_limits(values)
+        and values["budget"]["track_costs"]
+        and _foreign_ledger(values),
         "security.trusted_proxies": bool(security["trusted_proxies"]),
         "credentials.directory": bool(values["credentials"]["directory"]),
-        "providers.*.load_balancing other than round_robin": any(
-            p["load_balancing"] != "round_robin" for p in providers
-        ),
-        "providers.*.degraded_latency": any(p["degraded_latency"] for p in providers),
-        "providers.*.security.level": any(p["security"]["level"] for p in providers),
-        "providers.*.max_concurrency of a remote provider": any(
-            p["max_concurrency"] and p["type"] != "local" for p in providers
-        ),
     }
     return [name for name, wanted in asked.items() if wanted]

@@ -90,3 +90,14 @@ def _mapping(value: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
         if found is not None and isinstance(found, (dict, Mapping)):
             return found
     return _NONE
+
+
+def added(one: Usage, two: Usage) -> Usage:
+    """The usage of both."""
+    return Usage(
+        input=one.input + two.input,
+        output=one.output + two.output,
+        cached=one.cached + two.cached,
+        cache_write=one.cache_write + two.cache_write,
+        reasoning=one.reasoning + two.reasoning,
+    )

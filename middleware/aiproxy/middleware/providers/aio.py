@@ -31,6 +31,7 @@ from .bodies import (
 )
 from .link import Link, tls_context
 from .progress import UNFINISHED, Phase, Progress, causes
+from .unread import surely_unread
 
 if TYPE_CHECKING:
     from aiohttp.client import ClientTimeout
@@ -99,8 +100,8 @@ class AsyncTransports:
         progress = _Progress(call, asyncio.get_running_loop().time())
         outcome = await self._attempt(call, progress)
         if isinstance(outcome, Failure) and progress.stale(outcome):
-            # The peer closed a connection that had been idle in the pool, and no byte of an
-            # answer came: for the caller that is one call, so it is sent over a new connection.
+            # The peer closed a connection that had been idle in the pool before it had read the
+            # request: for the caller that is one call, so it is sent over a new connection.
             progress.renew()
             outcome = await self._attempt(call, progress)
         return outcome
@@ -403,6 +404,7 @@ class _Handler(ResponseHandler):
     served = False
     heard = False
     garbled = False
+    unread = False
     lost: BaseException | None = None
     answered_at = 0.0
 
@@ -422,6 +424,12 @@ class _Handler(ResponseHandler):
             super().set_exception(exc)
         else:
             super().set_exception(exc, exc_cause)
+
+    def eof_received(self) -> None:
+        transport = self.transport
+        if self.served and not self.heard and transport is not None:
+            self.unread = surely_unread(transport.get_extra_info("socket"))
+        super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.lost = exc
@@ -477,11 +485,14 @@ class _Progress(Progress):
             self.handler.answered_at = asyncio.get_running_loop().time()
 
     def stale(self, failure: Failure) -> bool:
-        """Tell whether a pooled connection turned out to be closed before anything came back."""
+        """Tell whether a pooled connection turned out to be closed before the peer had read all
+        of the request."""
         return (
             self.reused
             and self.phase == "waiting"
             and not self.heard
+            and self.handler is not None
+            and self.handler.unread
             and failure.kind in ("connect_refused", "tls_failure")
         )
 

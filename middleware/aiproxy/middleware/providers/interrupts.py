@@ -9,10 +9,12 @@ from threading import Event, Lock
 class Interrupt:
     """Ends the waiting of one thread: its sleep at once, its call by shutting the socket down.
 
-    A connection that is still being made is not cut short; its limit holds.
+    A connection that is still being made is not cut short; its limit holds. ``turn`` is held by
+    whoever runs a branch's own code.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turn: "Lock | None" = None) -> None:
+        self.turn = Lock() if turn is None else turn
         self._fired = Event()
         self._lock = Lock()
         self._socket: socket.socket | None = None

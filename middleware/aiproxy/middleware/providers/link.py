@@ -2,7 +2,12 @@
 
 import functools
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..registry import Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,22 @@ class Link:
 
     max_connections: int | None = None
     tls: Tls = Tls()
+
+
+def links_of(providers: "Iterable[Provider]") -> dict[str, Link]:
+    """The links of the providers that are reached over HTTP, by id."""
+    return {
+        provider.id: Link(
+            max_connections=provider.max_connections,
+            tls=Tls(
+                ca=provider.tls.get("ca"),
+                client_cert=provider.tls.get("client_cert"),
+                client_key=provider.tls.get("client_key"),
+            ),
+        )
+        for provider in providers
+        if provider.transport == "http"
+    }
 
 
 @functools.cache

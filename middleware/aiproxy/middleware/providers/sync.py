@@ -38,6 +38,7 @@ from .bodies import (
 from .interrupts import Interrupt
 from .link import Link, tls_context
 from .progress import UNFINISHED, Progress, causes
+from .unread import surely_unread
 
 _log = logging.getLogger(__name__)
 
@@ -90,12 +91,12 @@ class SyncTransports:
         progress = _Progress(call, time.monotonic(), interrupt)
         outcome = self._attempt(call, progress)
         if isinstance(outcome, Failure) and progress.stale(outcome):
-            # The peer closed a connection that had been idle in the pool, and no byte of an
-            # answer came: for the caller that is one call, so it is sent over a new connection.
+            # The peer closed a connection that had been idle in the pool before it had read the
+            # request: for the caller that is one call, so it is sent over a new connection.
             progress.renew()
             outcome = self._attempt(call, progress)
         if interrupt is not None:
-            interrupt.watch(None)  # the connection may be somebody else's from here on
+            interrupt.watch(None)
         return outcome
 
     def read(self, read: Read, interrupt: Interrupt | None = None) -> bytes | Failure | None:
@@ -105,7 +106,8 @@ class SyncTransports:
         if interrupt is None:
             outcome = stream.read(read.timeout_s, read.soft)
             return outcome
-        interrupt.watch(getattr(stream, "socket", None))
+        if isinstance(stream, _HttpStream):
+            stream.watch(interrupt)
         outcome = stream.read(read.timeout_s, read.soft)
         interrupt.watch(None)
         return outcome
@@ -246,11 +248,12 @@ class _HttpStream:
         self._coding = coding
         self._outcome: bytes | Failure | None = None  # once there is nothing more to read
 
-    @property
-    def socket(self) -> socket.socket | None:
-        """What it is read from."""
+    def watch(self, interrupt: Interrupt) -> None:
+        """Let ``interrupt`` end the next read."""
         wire = self._progress.wire
-        return None if wire is None else wire.socket
+        if wire is not None and self._outcome is None:
+            self._progress.interrupt = interrupt
+            interrupt.watch(wire.socket)
 
     def read_any(self) -> bytes | Failure:
         """Return bytes as they arrive, ``b""`` at the end; waits as long as the call allows."""
@@ -334,11 +337,14 @@ class _Progress(Progress):
             self.wire.wait_for_body(until)
 
     def stale(self, failure: Failure) -> bool:
-        """Tell whether a pooled connection turned out to be closed before anything came back."""
+        """Tell whether a pooled connection turned out to be closed before the peer had read all
+        of the request."""
         return (
             self.reused
             and self.phase == "waiting"
             and not self.heard
+            and self.wire is not None
+            and self.wire.unread
             and failure.kind in ("connect_refused", "tls_failure")
             and not (self.interrupt is not None and self.interrupt.fired)
         )
@@ -390,6 +396,7 @@ class _Wire:
         self._progress = progress
         self._buffer = bytearray()
         self.ended = False
+        self.unread = False
 
     def fill(self, until: float | None) -> bool:
         """Receive once; ``False`` at the end of the connection.
@@ -406,6 +413,8 @@ class _Wire:
         except ssl.SSLEOFError:
             data = b""  # without a TLS farewell: the framing tells whether that is an error
         self.ended = not data
+        if self.ended and self._progress.reused and not self._progress.heard:
+            self.unread = surely_unread(self.socket)
         self._progress.heard = self._progress.heard or bool(data)
         self._buffer += data
         return not self.ended
@@ -451,6 +460,8 @@ class _Wire:
             except OSError:
                 _log.debug("the connection was already closed")
         self._buffer.clear()
+        if self._progress.interrupt is not None:
+            self._progress.interrupt.watch(None)  # somebody else's from here on
         self._file.close()
 
     def _take(self, amount: int) -> bytes:

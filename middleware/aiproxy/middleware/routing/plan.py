@@ -6,61 +6,59 @@ a request then pays only for what is live: cost, context, latency and health.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from aiproxy.middleware.dialects.codecs import DIVIDING, lossy, spoken
+from aiproxy.middleware.dialects.codecs import DIVIDING
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Constraints, Intent
+from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.preferences import Ignored
-from aiproxy.middleware.prices import Price
 from aiproxy.middleware.registry import Model, Registry
-from aiproxy.middleware.routing import strategies
-from aiproxy.middleware.routing.refusing import Rejected, refusal, unknown_model
+from aiproxy.middleware.routing import plugins, strategies
+from aiproxy.middleware.routing.balancing import spreader
+from aiproxy.middleware.routing.board import Board
+from aiproxy.middleware.routing.faults import (
+    cooling,
+    cost_fault,
+    latency_fault,
+    live_fault,
+    output_tokens,
+    static_fault,
+    success,
+    worst_cost,
+)
+from aiproxy.middleware.routing.planned import (
+    Plan,
+    Ranked,
+    by_chain,
+    cheapest,
+    confidence,
+    rows,
+)
+from aiproxy.middleware.routing.refusing import Rejected, Rejections, refusal, unknown_model
 from aiproxy.middleware.routing.rules import Compiled
-from aiproxy.middleware.routing.shortlist import SHORTEST, Shortlist
+from aiproxy.middleware.routing.slate import Slate, build_slate
+from aiproxy.middleware.routing.strategies import Figures, Terms
+from aiproxy.middleware.routing.verdicts import apply_policies
+from aiproxy.middleware.routing.walking import Check
 from aiproxy.middleware.settings import Settings
+
+__all__ = ["KEEP", "Plan", "Planner", "Ranked", "cheapest", "output_tokens", "worst_cost"]
 
 #: Candidates kept in order beyond the attempts that may be made, for ``alternatives``.
 KEEP: Final = 16
 _MOST_SLATES: Final = 512
+#: Candidates kept in all slates together, or in some slates of everybody.
+_MOST_PLACES: Final = 1 << 14
+_WHOLE_SLATES: Final = 8
 
 
-class Ranked(NamedTuple):
-    """An eligible candidate. ``cost`` is the worst case in picodollars, ``None`` when unknown."""
+class _Narrowed(NamedTuple):
+    """Figures of the models to order, how many may serve as far as known, and who may not."""
 
-    model: Model
-    score: float
-    cost: int | None
-    latency_ms: float | None
-    quality: float | None
-
-
-@dataclass(slots=True)
-class Plan:
-    """Candidates in the order they would be tried; the first is the choice."""
-
-    ranked: tuple[Ranked, ...]
-    rejected: tuple[Rejected, ...]
-    strategy: str
-    confidence: float
-    reason: str
+    figures: Figures
     eligible: int
-    ignored: tuple[Ignored, ...] = ()
-    policies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Slate:
-    """The candidates of one kind of request, without what changes from call to call."""
-
-    models: tuple[Model, ...]
-    rejected: tuple[Rejected, ...]
-    smallest_context: int | None
-    shortlist: Shortlist | None
-    dearest: Price | None
-    longest_output: int
+    rejected: Sequence[Rejected]
 
 
 class Planner:
@@ -73,7 +71,9 @@ class Planner:
         self._settings = settings
         self._policies = policies
         self._slates: dict[tuple[Any, ...], Slate] = {}
-        self._turn = 0
+        self._places = 0
+        self._most_places = max(_MOST_PLACES, _WHOLE_SLATES * len(registry.models))
+        self._spread = spreader(settings.spread)
 
     def plan(self, intent: Intent, now: float) -> Plan:
         """Return the order of candidates.
@@ -84,8 +84,19 @@ class Planner:
         """
         if not intent.selects:
             return self._fixed(intent, now)
-        slate = self._slate(intent, None)
-        return self._choose(intent, slate, now)
+        return self._choose(intent, self._slate(intent, None), now)
+
+    def among(self, intent: Intent, models: Sequence[Model], now: float) -> tuple[Ranked, ...]:
+        """The order of some models for a request, inside every constraint and policy; nobody where
+        none of them may serve."""
+        fit = [m for m in models if static_fault(intent, m) is None]
+        if not fit:
+            return ()
+        slate = build_slate(intent, fit, KEEP)
+        try:
+            return self._choose(intent, slate, now).ranked
+        except ProxyError:
+            return ()
 
     def plan_default(self, intent: Intent, now: float) -> Plan:
         """The default provider's model, or the named one, in file order: no strategy, no policy,
@@ -95,17 +106,11 @@ class Planner:
         else:
             models = self._registry.named(intent.model)
         default = self._registry.default
-        kept = [m for m in models if _static_fault(intent, m) is None]
-        limit, slowest = intent.constraints.cost_limit, intent.constraints.max_latency_ms
-        if limit is not None:
-            kept = [m for m in kept if _cost_fault(intent, limit, m) is None]
-        if slowest is not None and intent.binding:
-            kept = [
-                m for m in kept if _latency_fault(slowest, now, m, first_byte=intent.stream) is None
-            ]
+        kept = [m for m in models if self._protected(intent, m, now) is None]
         kept.sort(key=lambda m: (m.provider is not default, m.provider.priority, m.order))
         if not kept:
-            rejected = tuple(Rejected(m, self._why(intent, m, now)) for m in models)
+            faults = [(m, self._protected(intent, m, now)) for m in models]
+            rejected = tuple(Rejected(m, fault or "lacks_capability") for m, fault in faults)
             raise refusal(intent, rejected, now)
         return Plan(
             ranked=tuple(
@@ -120,14 +125,15 @@ class Planner:
         )
 
     @staticmethod
-    def _why(intent: Intent, model: Model, now: float) -> str:
-        limit, slowest = intent.constraints.cost_limit, intent.constraints.max_latency_ms
-        fault = _static_fault(intent, model)
-        if fault is None and limit is not None:
-            fault = _cost_fault(intent, limit, model)
-        if fault is None and slowest is not None:
-            fault = _latency_fault(slowest, now, model, first_byte=intent.stream)
-        return fault or "lacks_capability"
+    def _protected(intent: Intent, model: Model, now: float) -> str | None:
+        """What keeps a model from a request whatever else is left aside."""
+        slowest = intent.constraints.max_latency_ms
+        fault = static_fault(intent, model)
+        if fault is None and intent.constraints.spendable is not None:
+            fault = cost_fault(intent, worst_cost(intent, model))
+        if fault is None and slowest is not None and intent.binding:
+            fault = latency_fault(slowest, now, model, first_byte=intent.stream)
+        return fault
 
     # --- an explicit model, or the default one ---------------------------------------------------
 
@@ -175,66 +181,67 @@ class Planner:
             limits.labels,
             limits.regions,
             limits.local_only,
+            limits.level,
             limits.quality if intent.binding else None,
             intent.task,
             intent.task_source,
             intent.needs,
-            intent.features & DIVIDING,
+            intent.features & DIVIDING if intent.features else intent.features,
         )
         known = models is None or models[0].name in self._registry.by_name
         slate = self._slates.get(key) if known else None
         if slate is None:
-            slate = _build_slate(intent, models if models is not None else self._registry.models)
+            rows = models if models is not None else self._registry.models
+            slate = build_slate(intent, rows, KEEP)
             if known:
-                if len(self._slates) >= _MOST_SLATES:
+                self._places += len(slate.models)
+                if len(self._slates) >= _MOST_SLATES or self._places > self._most_places:
                     self._slates.clear()
+                    self._places = len(slate.models)
                 self._slates[key] = slate
         return slate
 
     # --- the live part ---------------------------------------------------------------------------
 
     def _choose(self, intent: Intent, slate: Slate, now: float) -> Plan:
-        rejected = slate.rejected
-        models: Sequence[Model] = slate.models
-        live, unmet = self._live(intent, slate, now)
-        if live is not None:
-            models, more = live
-            rejected += tuple(more)
-        if not models:
-            raise refusal(intent, rejected, now)
-        self._turn += 1
-        policies: tuple[str, ...] = ()
-        ruled = False
-        if self._policies is not None and self._policies.active(intent.strategy):
-            # policies have the last word: they sort, prefer and turn away what the strategy ordered
-            ordered, scores = self._ordered(intent, models, now, keep=len(models))
-            verdict = strategies.apply_policies(self._policies, intent, ordered, scores, now)
-            policies, ruled = verdict.policies, verdict.changed
-            rejected += tuple(Rejected(model, "policy_excluded") for model in verdict.rejected)
-            if not verdict.models:
-                raise refusal(intent, rejected, now)
-            models = verdict.models
-            ordered, scores = verdict.models[:KEEP], verdict.scores[:KEEP]
+        settings = self._settings
+        slate.turns += 1
+        ruling = self._policies is not None and bool(self._policies.active(intent.strategy))
+        custom = plugins.numbers(intent.strategy, now)
+        keep = len(slate.models) if ruling else KEEP
+        terms = Terms(settings.weights, slate.turns - 1, keep, id(slate), self._spread, custom)
+        unmet = _only_preferred(intent)
+        if slate.board is None or ruling or unmet or custom is not None:
+            narrowed = self._weigh_all(intent, slate, now)
         else:
-            weighed = models
-            if models is slate.models and slate.shortlist is not None:
-                weighed = slate.shortlist.of(intent, now, self._settings.weights)
-            ordered, scores = self._ordered(intent, weighed, now, keep=KEEP)
+            narrowed = self._weigh_some(intent, slate.board, slate, now)
+        figures, eligible, rejected = narrowed
+        if not figures.models:
+            raise refusal(intent, tuple(rejected), now)
+        places, scores = strategies.order(intent, figures, now, terms)
+        policies: tuple[str, ...] = ()
+        changed = False
+        rules: tuple[str, ...] = ()
+        if ruling:
+            # policies have the last word: they sort, prefer and turn away what the strategy ordered
+            assert self._policies is not None
+            ordered = [figures.models[i] for i in places]
+            verdict = apply_policies(self._policies, intent, ordered, scores, now)
+            policies, changed = verdict.policies, verdict.changed
+            rules = verdict.matched if changed else ()
+            rejected = [*rejected, *(Rejected(m, "policy_excluded") for m in verdict.rejected)]
+            if not verdict.places:
+                raise refusal(intent, tuple(rejected), now)
+            eligible = len(verdict.places)
+            places = [places[i] for i in verdict.places[:KEEP]]
+            scores = verdict.scores[:KEEP]
+        ranked = rows(intent, figures, places, scores)
+        slow: frozenset[Model] = frozenset()
         if self._registry.trouble_until > now:
-            ordered, scores = _cooling_last(ordered, scores, models, now)
-        first_byte, task = intent.stream, intent.task
-        ranked = [
-            Ranked(
-                model,
-                score,
-                worst_cost(intent, model),
-                model.latency_ms(now, first_byte=first_byte),
-                model.quality_for(task),
-            )
-            for model, score in zip(ordered, scores, strict=True)
-        ]
-        if len(ranked) > 2 and self._settings.failover.chain:
-            ranked[1:] = _by_chain(ranked[1:], self._settings.failover.chain)
+            ranked = self._cooling_last(intent, slate, figures, ranked, now)
+            slow = frozenset(row.model for row in ranked if _degraded(row.model, now))
+        if len(ranked) > 2 and settings.failover.chain:
+            ranked[1:] = by_chain(ranked[1:], settings.failover.chain)
         ignored = _unmet_preferences(intent, ranked[0]) if unmet else ()
         if (
             intent.task == "multimodal"
@@ -248,98 +255,94 @@ class Planner:
             ranked=tuple(ranked),
             rejected=rejected,
             strategy=intent.strategy,
-            confidence=_confidence(scores) if intent.selects else 1.0,
-            reason="routing_policy" if ruled else strategies.reason(intent),
-            eligible=len(models),
+            confidence=confidence(scores) if intent.selects else 1.0,
+            reason="routing_policy" if changed else strategies.reason(intent),
+            eligible=eligible,
             ignored=ignored,
             policies=policies,
+            slow=slow,
+            rules=rules,
+            success=success(ranked[0].model),
         )
 
-    def _ordered(
-        self, intent: Intent, models: Sequence[Model], now: float, *, keep: int
-    ) -> tuple[list[Model], list[float]]:
-        """Under a latency limit, models nobody has measured come after those known to meet it
-        (XAI-HDR-062), whatever the strategy."""
-        order = partial(
-            strategies.order,
-            intent,
-            now=now,
-            weights=self._settings.weights,
-            turn=self._turn,
-            keep=keep,
-            spread=self._settings.spread,
-        )
-        if intent.constraints.max_latency_ms is not None and intent.binding:
-            known: list[Model] = []
-            unknown: list[Model] = []
-            for model in models:
-                measured = model.latency_ms(now, first_byte=intent.stream) is not None
-                (known if measured else unknown).append(model)
-            if known and unknown:
-                first, scores = order(known)
-                rest, lower = order(unknown)
-                scores = scores + [min(score, scores[-1]) / 2 for score in lower]
-                return (first + rest)[:keep], scores[:keep]
-        return order(models)
-
-    def _live(
-        self, intent: Intent, slate: Slate, now: float
-    ) -> tuple[tuple[list[Model], list[Rejected]] | None, bool]:
-        """Filter by what changes; ``None`` when nothing needed looking at."""
+    def _weigh_some(self, intent: Intent, board: Board, slate: Slate, now: float) -> _Narrowed:
+        """A long slate: the few that can be among the best, by the board."""
         limits = intent.constraints
-        checks: list[Any] = []
-        smallest = slate.smallest_context
-        if smallest is not None and intent.prompt_tokens >= smallest:
-            checks.append(partial(_context_fault, intent.prompt_tokens))
-        if limits.cost_limit is not None and not _all_within(intent, limits.cost_limit, slate):
-            checks.append(partial(_cost_fault, intent, limits.cost_limit))
-        if limits.max_latency_ms is not None and intent.binding:
-            checks.append(
-                partial(_latency_fault, limits.max_latency_ms, now, first_byte=intent.stream)
-            )
-        if self._registry.trouble_until > now or any_open(slate.models):
-            checks.append(partial(_health_fault, now))
-        unmet = not intent.binding and (
-            limits.quality is not None or limits.max_latency_ms is not None
+        timed = limits.max_latency_ms is not None and intent.binding
+        checks: list[Check] = []
+        if slate.smallest_context is not None and intent.prompt_tokens >= slate.smallest_context:
+            checks.append(board.context(intent.prompt_tokens))
+        limit = limits.spendable
+        if limit is not None and not slate.within(intent, limit):
+            checks.append(board.cost(intent, limit))
+        if limits.max_latency_ms is not None and timed:
+            slow = board.latency(intent, limits.max_latency_ms, now)
+            if slow is not None:
+                checks.append(slow)
+        if self._registry.trouble_until > now:
+            health = board.health(now)
+            if health is not None:
+                checks.append(health)
+        picked = board.pick(
+            intent,
+            now,
+            self._settings.weights,
+            checks,
+            timed=timed,
+            spread=self._spread is not None,
         )
         if not checks:
-            if unmet:
-                return (_meeting_first(intent, slate.models, now), []), True
-            return None, False
-        kept: list[Model] = []
-        dropped: list[Rejected] = []
-        for model in slate.models:
-            for check in checks:
-                fault = check(model)
-                if fault is not None:
-                    dropped.append(Rejected(model, fault))
-                    break
-            else:
-                kept.append(model)
-        if unmet:
-            kept = _meeting_first(intent, kept, now)
-        return (kept, dropped), unmet
+            return _Narrowed(picked.figures, len(slate.models), slate.rejected)
+        rejected = Rejections(slate.rejected, lambda: board.rejected(checks))
+        return _Narrowed(picked.figures, len(picked.figures.models) + picked.more, rejected)
+
+    def _weigh_all(self, intent: Intent, slate: Slate, now: float) -> _Narrowed:
+        limits = intent.constraints
+        limit = limits.spendable
+        models: Sequence[Model] = slate.models
+        rejected: Sequence[Rejected] = slate.rejected
+        smallest = slate.smallest_context
+        if (
+            (smallest is not None and intent.prompt_tokens >= smallest)
+            or (limit is not None and not slate.within(intent, limit))
+            or limits.max_latency_ms is not None
+            or self._registry.trouble_until > now
+            or any_open(models)
+        ):
+            faults = [live_fault(intent, model, now) for model in models]
+            dropped = [
+                Rejected(model, fault)
+                for model, fault in zip(models, faults, strict=True)
+                if fault is not None
+            ]
+            if dropped:
+                models = [m for m, fault in zip(models, faults, strict=True) if fault is None]
+                rejected = (*slate.rejected, *dropped)
+        if _only_preferred(intent):
+            models = _meeting_first(intent, models, now)
+        return _Narrowed(strategies.figures_of(intent, models, now), len(models), rejected)
+
+    def _cooling_last(
+        self, intent: Intent, slate: Slate, figures: Figures, ranked: list[Ranked], now: float
+    ) -> list[Ranked]:
+        calm = [row for row in ranked if not cooling(row.model, now)]
+        if not calm:
+            # the best few are all cooling: look further down before falling back on them
+            seen = {row.model for row in ranked}
+            others = [m for m in figures.models if m not in seen and not cooling(m, now)]
+            if slate.board is not None and len(figures.models) < len(slate.models):
+                others = [
+                    m
+                    for m in slate.models
+                    if m not in seen and not cooling(m, now) and live_fault(intent, m, now) is None
+                ]
+            found = strategies.figures_of(intent, others[:KEEP], now)
+            calm = rows(intent, found, range(len(found.models)), [0.0] * len(found.models))
+        return calm + [row for row in ranked if cooling(row.model, now)]
 
 
-def _all_within(intent: Intent, limit: int, slate: Slate) -> bool:
-    """Whether a request is so small that a cost limit cannot reject anybody."""
-    if slate.dearest is None:
-        return False
-    output = slate.longest_output if intent.output_limit is None else intent.output_limit
-    return slate.dearest.worst(intent.prompt_tokens, output * intent.copies, intent.copies) <= limit
-
-
-def _dearest(models: Sequence[Model]) -> Price | None:
-    """The largest price of each kind; ``None`` where a price is unknown."""
-    prices = [m.price for m in models if m.price is not None]
-    if len(prices) < len(models) or not prices:
-        return None
-    return Price(
-        input=max(p.top.reading for p in prices),
-        output=max(p.top.writing for p in prices),
-        per_item=max(p.per_item for p in prices),
-        per_request=max(p.per_request for p in prices),
-    )
+def _degraded(model: Model, now: float) -> bool:
+    return model.track.degraded(now) or model.provider.track.degraded(now)
 
 
 def any_open(models: Sequence[Model]) -> bool:
@@ -349,100 +352,10 @@ def any_open(models: Sequence[Model]) -> bool:
     )
 
 
-def worst_cost(intent: Intent, model: Model) -> int | None:
-    """Picodollars if the answer uses every token it may; ``None`` when the price is unknown."""
-    price = model.price
-    if price is None:
-        return None
-    return price.worst(intent.prompt_tokens, output_tokens(intent, model), intent.copies)
-
-
-def output_tokens(intent: Intent, model: Model) -> int:
-    """Output tokens a worst case counts with."""
-    if "embeddings" in intent.needs:
-        return 0
-    limit = intent.output_limit
-    if limit is None:
-        limit = model.max_output_tokens or DEFAULT_OUTPUT_TOKENS
-    elif model.max_output_tokens is not None:
-        limit = min(limit, model.max_output_tokens)
-    return limit * intent.copies
-
-
-def _build_slate(intent: Intent, models: tuple[Model, ...]) -> Slate:
-    kept: list[Model] = []
-    dropped: list[Rejected] = []
-    for model in models:
-        reason = _static_fault(intent, model)
-        if reason is None:
-            kept.append(model)
-        else:
-            dropped.append(Rejected(model, reason))
-    if intent.task == "multimodal" and intent.selects:
-        seeing = [m for m in kept if "vision" in m.capabilities]
-        if seeing:
-            dropped += [Rejected(m, "lacks_capability") for m in kept if m not in seeing]
-            kept = seeing
-    windows = [m.context_window for m in kept if m.context_window is not None]
-    losing = {
-        m: lossy(intent.endpoint, m.provider.dialects, intent.features) for m in kept
-    }  # losses count against a candidate: it comes after its equals
-    kept.sort(key=lambda m: (losing[m], m.provider.priority, m.provider.order, m.order))
-    return Slate(
-        models=tuple(kept),
-        rejected=tuple(dropped),
-        smallest_context=min(windows, default=None),
-        shortlist=Shortlist(kept, intent.task, KEEP) if len(kept) > SHORTEST else None,
-        dearest=_dearest(kept),
-        longest_output=max((m.max_output_tokens or DEFAULT_OUTPUT_TOKENS for m in kept), default=0),
-    )
-
-
-def _static_fault(intent: Intent, model: Model) -> str | None:
-    limits: Constraints = intent.constraints
-    provider = model.provider
-    if not limits.labels <= provider.labels:
-        return "lacks_security_label"
-    if limits.regions and not (provider.regions and provider.regions <= limits.regions):
-        return "wrong_region"
-    if limits.local_only and not provider.local:
-        return "not_local"
-    if limits.pool is not None and provider.id not in limits.pool:
-        return "not_in_pool"
-    if not intent.needs <= model.capabilities:
-        return "lacks_capability"
-    if spoken(intent.endpoint, provider.dialects) is None:
-        return "cannot_express"
-    if limits.quality is not None and intent.binding:
-        quality = model.quality_for(intent.task)
-        if quality is None:
-            return "quality_unknown"
-        if quality < limits.quality:
-            return "below_quality_threshold"
-    return None
-
-
-def _context_fault(prompt_tokens: int, model: Model) -> str | None:
-    window = model.context_window
-    return "context_too_small" if window is not None and prompt_tokens >= window else None
-
-
-def _cost_fault(intent: Intent, limit: int, model: Model) -> str | None:
-    cost = worst_cost(intent, model)
-    if cost is None:
-        return "price_unknown"
-    return "over_cost_limit" if cost > limit else None
-
-
-def _latency_fault(limit_ms: float, now: float, model: Model, *, first_byte: bool) -> str | None:
-    estimate = model.latency_ms(now, first_byte=first_byte)
-    return "over_max_latency" if estimate is not None and estimate > limit_ms else None
-
-
-def _health_fault(now: float, model: Model) -> str | None:
-    if model.track.blocked_for(now) > 0 or model.provider.track.blocked_for(now) > 0:
-        return "unhealthy"
-    return None
+def _only_preferred(intent: Intent) -> bool:
+    """Whether quality and latency only pick among the providers of an explicit model."""
+    limits = intent.constraints
+    return not intent.binding and (limits.quality is not None or limits.max_latency_ms is not None)
 
 
 def _meets(intent: Intent, model: Model, now: float) -> bool:
@@ -455,10 +368,10 @@ def _meets(intent: Intent, model: Model, now: float) -> bool:
     return True
 
 
-def _meeting_first(intent: Intent, models: Sequence[Model], now: float) -> list[Model]:
+def _meeting_first(intent: Intent, models: Sequence[Model], now: float) -> Sequence[Model]:
     """With an explicit model, quality and latency pick among its providers (XAI-SYNC-017)."""
     good = [m for m in models if _meets(intent, m, now)]
-    return good or list(models)
+    return good or models
 
 
 def _unmet_preferences(intent: Intent, choice: Ranked) -> tuple[Ignored, ...]:
@@ -473,36 +386,3 @@ def _unmet_preferences(intent: Intent, choice: Ranked) -> tuple[Ignored, ...]:
     ):
         found.append(Ignored("X-AI-Max-Latency", "explicit_model"))
     return tuple(found)
-
-
-def _cooling_last(
-    ordered: list[Model], scores: list[float], models: Sequence[Model], now: float
-) -> tuple[list[Model], list[float]]:
-    def cool(model: Model) -> bool:
-        return model.track.cooling(now) or model.provider.track.cooling(now)
-
-    pairs = list(zip(ordered, scores, strict=True))
-    calm = [pair for pair in pairs if not cool(pair[0])]
-    if not calm:
-        # the best few are all cooling: look further down before falling back on them
-        seen = set(map(id, ordered))
-        calm = [(m, 0.0) for m in models if id(m) not in seen and not cool(m)][:KEEP]
-    rest = [pair for pair in pairs if cool(pair[0])]
-    merged = calm + rest
-    return [m for m, _ in merged], [s for _, s in merged]
-
-
-def _by_chain(ranked: list[Ranked], chain: tuple[str, ...]) -> list[Ranked]:
-    """The chain orders what comes after the first choice; providers it leaves out come last."""
-    place = {name: index for index, name in enumerate(chain)}
-    return sorted(ranked, key=lambda r: place.get(r.model.provider.id, len(place)))
-
-
-def _confidence(scores: Sequence[float]) -> float:
-    """Normalised margin of the best over the second score; 1.0 when alone (XAI-RESP-013)."""
-    if len(scores) < 2:
-        return 1.0
-    best, second = scores[0], scores[1]
-    if best <= 0:
-        return 0.0
-    return round(min(1.0, max(0.0, (best - second) / best)), 4)

@@ -1,7 +1,8 @@
 """What a client is told when nobody may serve its request: the status, and the header to blame."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import Intent
@@ -10,8 +11,45 @@ from aiproxy.middleware.registry import Model
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
+    """``detail`` says more, in the draft's words (Fig 16): ``insufficient_hipaa``."""
+
     model: Model
     reason: str
+    detail: str | None = None
+
+
+class Rejections(Sequence[Rejected]):
+    """Who may not serve: ``known`` already, and whom ``work`` finds when somebody reads it."""
+
+    __slots__ = ("_known", "_rows", "_work")
+
+    def __init__(
+        self, known: tuple[Rejected, ...], work: Callable[[], Iterable[tuple[Model, str]]]
+    ) -> None:
+        self._known = known
+        self._work = work
+        self._rows: tuple[Rejected, ...] | None = None
+
+    def _all(self) -> tuple[Rejected, ...]:
+        if self._rows is None:
+            self._rows = (*self._known, *(Rejected(model, why) for model, why in self._work()))
+            self._work = list  # what it held is needed no more
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __iter__(self) -> Iterator[Rejected]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, place: int) -> Rejected: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Rejected]: ...
+
+    def __getitem__(self, place: int | slice) -> Rejected | Sequence[Rejected]:
+        return self._all()[place]
 
 
 class NoCandidate(ProxyError):
@@ -34,6 +72,7 @@ _BLOCKERS: Final = (
     ("lacks_security_label", "labels", "unsupported_security_requirement"),
     ("wrong_region", "regions", "unsupported_security_requirement"),
     ("not_local", "local_only", "unsupported_security_requirement"),
+    ("insufficient_security_level", "level", "unsupported_security_requirement"),
     ("over_cost_limit", "cost_limit", "no_eligible_provider"),
     ("price_unknown", "cost_limit", "no_eligible_provider"),
     ("below_quality_threshold", "quality", "no_eligible_provider"),
@@ -60,6 +99,10 @@ def _stated_refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) 
             "no_healthy_provider",
             "Every provider that could serve this request is cooling down after failures.",
             retry_after_s=soonest,
+        )
+    if "over_budget" in reasons:
+        return NoCandidate(
+            "budget_exceeded", "The budget does not cover this request.", should_retry=False
         )
     if not intent.model_auto and reasons <= {"lacks_capability", "cannot_express"}:
         return NoCandidate(

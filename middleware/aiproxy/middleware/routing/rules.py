@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from aiproxy.middleware.config.findings import Finding
+from aiproxy.middleware.routing import plugins
 from aiproxy.middleware.routing.facts import CandidateFacts, RequestFacts
 from aiproxy.middleware.routing.rule_closures import Test
 from aiproxy.middleware.routing.rule_compile import Compiler, Known
@@ -188,6 +189,9 @@ class _Build:
         known = strategies_by_spelling()
         if isinstance(kind, str) and kind.lower() in known:
             return known[kind.lower()]
+        plugin = plugins.canonical(kind) if isinstance(kind, str) else None
+        if plugin is not None:
+            return plugin
         found = "no type" if kind is None else "an unknown type"
         near = suggest(kind, (ALWAYS, *known)) if isinstance(kind, str) else ""
         legal = ", ".join(dict.fromkeys(known.values()))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
+from aiproxy.middleware.routing import plugins
 from aiproxy.middleware.routing.facts import CandidateFacts, RequestFacts
 from aiproxy.middleware.routing.rule_closures import (
     Assigned,
@@ -68,7 +69,7 @@ class Compiled:
         """Return the policies that act under ``strategy``, which may be an alias."""
         found = self._active.get(strategy)
         if found is None:
-            name = strategies_by_spelling().get(strategy.lower())
+            name = strategies_by_spelling().get(strategy.lower()) or plugins.canonical(strategy)
             found = tuple(p for p in self.policies if p.strategy is None or p.strategy == name)
             if name is not None:  # a bounded number of spellings
                 self._active[strategy] = found

@@ -9,15 +9,14 @@ the models whose declared rung is the preferred one first (XAI-HDR-051 to 053).
 cheaper, faster or better candidate never loses by it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Any, Final
 
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
-from aiproxy.middleware.money import usd
 from aiproxy.middleware.registry import Model
-from aiproxy.middleware.routing.rules import CandidateFacts, Compiled, RequestFacts
+from aiproxy.middleware.routing.faults import worst_cost
 
 _UNKNOWN: Final = float("inf")
 #: Score of an unmeasured latency inside ``balanced``: neither a reward nor a verdict.
@@ -29,6 +28,8 @@ _LADDERS: Final = {
     "enhanced": ("enhanced", "native", "none"),
     "simulated": ("none", "enhanced", "native"),
 }
+#: Milliseconds that count as none.
+_LEAST: Final = 1e-9
 #: How much more the wanted rung or task weighs in a score than the strategy's own number.
 _LEAD: Final = 3.0
 #: What a picodollar sum is padded with, so that ratios of free models are defined.
@@ -54,53 +55,129 @@ def task_match(model: Model, task: str) -> float:
     return 0.0
 
 
-def order(
-    intent: Intent,
-    models: Sequence[Model],
-    now: float,
-    *,
-    weights: tuple[float, float, float],
-    turn: int,
-    keep: int,
-    spread: str | None,
-) -> tuple[list[Model], list[float]]:
-    """Return the best ``keep`` models in order, with a score each (larger is better, 0..1).
+@dataclass(slots=True)
+class Figures:
+    """What models are weighed by, as columns: picodollars of an answer of usual and of greatest
+    length, latency in milliseconds (all infinite where unknown), quality, and how well they match
+    the task (0 to -1, best)."""
 
-    ``models`` come sorted by priority and file order. ``turn`` counts requests, for round robin.
+    models: Sequence[Model]
+    costs: Sequence[float]
+    worst: Sequence[float]
+    latencies: Sequence[float]
+    qualities: Sequence[float | None]
+    matches: Sequence[float]
+
+    def at(self, places: Sequence[int]) -> "Figures":
+        """The columns of some places."""
+        return Figures(
+            [self.models[i] for i in places],
+            [self.costs[i] for i in places],
+            [self.worst[i] for i in places],
+            [self.latencies[i] for i in places],
+            [self.qualities[i] for i in places],
+            [self.matches[i] for i in places],
+        )
+
+
+def figures_of(intent: Intent, models: Sequence[Model], now: float) -> Figures:
+    """The figures of models as they are now."""
+    task = intent.task
+    costs = [_UNKNOWN if (cost := worst_cost(intent, m)) is None else cost for m in models]
+    return Figures(
+        models,
+        costs if intent.output_limit is not None else list(map(usual_cost(intent), models)),
+        costs,
+        latencies_of(intent, models, now),
+        [model.quality_for(task) for model in models],
+        [0.0] * len(models) if task == "general" else [-task_match(m, task) for m in models],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What orders candidates beside their figures. ``turn`` counts requests of one kind, ``keep``
+    is how many are wanted, ``spread`` shares traffic among equals by the ``kind`` of request, ``custom`` is the number of a
+    strategy that came as a plug-in, larger first."""
+
+    weights: tuple[float, float, float]
+    turn: int
+    keep: int
+    kind: Hashable = None
+    spread: Callable[[Sequence[Model], Hashable], Sequence[int]] | None = None
+    custom: Callable[[Intent, Figures], Sequence[float]] | None = None
+
+
+def order(
+    intent: Intent, figures: Figures, now: float, terms: Terms
+) -> tuple[list[int], list[float]]:
+    """Return the best places in order, with a score each (larger is better, 0..1).
+
+    The models come sorted by priority and file order. Under a latency limit, those nobody has
+    measured come after those known to meet it (XAI-HDR-062), whatever the strategy.
     """
+    latencies = figures.latencies
+    if intent.constraints.max_latency_ms is not None and intent.binding:
+        known = [i for i, ms in enumerate(latencies) if ms < _UNKNOWN]
+        if known and len(known) < len(latencies):
+            unknown = [i for i, ms in enumerate(latencies) if ms == _UNKNOWN]
+            first, scores = _order(intent, figures.at(known), now, terms)
+            places = [known[i] for i in first]
+            left = terms.keep - len(places)
+            if left > 0:
+                fewer = replace(terms, keep=left)
+                rest, lower = _order(intent, figures.at(unknown), now, fewer)
+                places += [unknown[i] for i in rest]
+                scores = scores + [min(score, scores[-1]) / 2 for score in lower]
+            return places, scores
+    return _order(intent, figures, now, terms)
+
+
+def _order(
+    intent: Intent, figures: Figures, now: float, terms: Terms
+) -> tuple[list[int], list[float]]:
+    models = figures.models
     if len(models) == 1:
-        return list(models), [1.0]
+        return [0], [1.0]
     strategy = intent.strategy
     if strategy == "round_robin":
-        return _rotated(models, _top_rung(intent, models), turn, keep)
-    values = values_of(strategy, intent, models, now, weights)
-    key = sort_key(intent, models, values)
-    places = best_places(len(models), key, keep)
-    if spread is not None:
-        places = _spread_ties(places, values, models, intent, turn, spread)
-    return [models[i] for i in places], _scores(strategy, intent, models, values, places)
+        return _rotated(intent, models, terms)
+    if terms.custom is not None:
+        values: Sequence[Any] = [-score for score in terms.custom(intent, figures)]
+    else:
+        values = values_of(strategy, intent, figures, now, terms.weights)
+    key = sort_key(intent, figures, values)
+    if terms.spread is None:
+        places = best_places(len(models), key, terms.keep)
+    else:
+        places = sorted(range(len(models)), key=key)
+        best = key(places[0])
+        tied = [i for i in places if key(i) == best]
+        if len(tied) > 1:
+            shared = [tied[i] for i in terms.spread([models[i] for i in tied], terms.kind)]
+            places = shared + places[len(tied) :]
+        places = places[: terms.keep]
+    return places, _scores(strategy, intent, models, values, places)
 
 
-def best_places(count: int, key: Callable[[int], tuple[Any, ...]], keep: int) -> list[int]:
+def best_places(count: int, key: Callable[[int], Any], keep: int) -> list[int]:
     """The best ``keep`` of ``count`` places; ties keep their order."""
     if count <= 4 * keep:
         return sorted(range(count), key=key)[:keep]
     return nsmallest(keep, range(count), key=key)
 
 
-def sort_key(
-    intent: Intent, models: Sequence[Model], values: Sequence[Any]
-) -> Callable[[int], tuple[Any, ...]]:
+def sort_key(intent: Intent, figures: Figures, values: Sequence[Any]) -> Callable[[int], Any]:
     """What ``best_places`` sorts by; ties keep the order of ``models``."""
-    leads = leads_of(intent, models)
+    leads = leads_of(intent, figures.models)
     if intent.task == "general":
         if leads is None:
-            return lambda i: (values[i],)
-        return lambda i: (-leads[i], values[i])
-    match = [-task_match(model, intent.task) for model in models]
+            return values.__getitem__
+        return list(zip([-lead for lead in leads], values, strict=True)).__getitem__
     if leads is None:
-        return lambda i: (values[i], match[i])
-    return lambda i: (-leads[i], values[i], match[i])
+        return list(zip(values, figures.matches, strict=True)).__getitem__
+    behind = [-lead for lead in leads]
+    return list(zip(behind, values, figures.matches, strict=True)).__getitem__
 
 
 def rung(intent: Intent, model: Model) -> float:
@@ -120,40 +197,25 @@ def leads_of(intent: Intent, models: Sequence[Model]) -> list[float] | None:
     return [task_match(m, intent.task) for m in models] if hinted else None
 
 
-def _top_rung(intent: Intent, models: Sequence[Model]) -> Sequence[Model]:
-    """The models on the best rung there is, for a strategy that knows no better and worse."""
-    if not intent.ladder:
-        return models
-    best = max(rung(intent, model) for model in models)
-    return [model for model in models if rung(intent, model) == best]
-
-
 def values_of(
     strategy: str,
     intent: Intent,
-    models: Sequence[Model],
+    figures: Figures,
     now: float,
     weights: tuple[float, float, float],
-) -> list[Any]:
+) -> Sequence[Any]:
     if strategy == "cost":
-        return _costs(intent, models)
+        return figures.costs
     if strategy == "latency":
-        return latencies_of(intent, models, now)
+        return figures.latencies
+    models = figures.models
     if strategy == "quality":
-        return [-(model.quality_for(intent.task) or 0.0) for model in models]
+        return [-(quality or 0.0) for quality in figures.qualities]
     if strategy == "capability-first":
-        costs, latencies = _costs(intent, models), latencies_of(intent, models, now)
-        return [
-            (-task_match(model, intent.task), costs[i], latencies[i])
-            for i, model in enumerate(models)
-        ]
+        return list(zip(figures.matches, figures.costs, figures.latencies, strict=True))
     if strategy == "balanced":
-        return [-score for score in _balanced(intent, models, now, weights)]
+        return [-score for score in _balanced(figures, weights)]
     return [(model.track.error_rate(now), model.provider.priority) for model in models]
-
-
-def _costs(intent: Intent, models: Sequence[Model]) -> list[float]:
-    return list(map(usual_cost(intent), models))
 
 
 def usual_cost(intent: Intent) -> Callable[[Model], float]:
@@ -178,27 +240,24 @@ def latencies_of(intent: Intent, models: Sequence[Model], now: float) -> list[fl
     ]
 
 
-def _balanced(
-    intent: Intent, models: Sequence[Model], now: float, weights: tuple[float, float, float]
-) -> list[float]:
-    costs, latencies = _costs(intent, models), latencies_of(intent, models, now)
-    cheapest, fastest = min(costs) + EPSILON, min(latencies)
-    cost_weight, latency_weight, quality_weight = weights
-    total = (cost_weight + latency_weight + quality_weight) or 1.0
-    found = []
-    for i, model in enumerate(models):
-        cost = 0.0 if costs[i] == _UNKNOWN else cheapest / (costs[i] + EPSILON)
-        latency = speed(fastest, latencies[i])
-        quality = model.quality_for(intent.task) or 0.0
-        found.append(
-            (cost_weight * cost + latency_weight * latency + quality_weight * quality) / total
+def _balanced(figures: Figures, weights: tuple[float, float, float]) -> list[float]:
+    cheapest, fastest = min(figures.costs) + EPSILON, min(figures.latencies)
+    total = sum(weights) or 1.0
+    by_cost, by_latency, by_quality = (weight / total for weight in weights)
+    return [
+        (0.0 if cost == _UNKNOWN else by_cost * cheapest / (cost + EPSILON))
+        # ``speed``, without the call
+        + by_latency * (_UNMEASURED if latency == _UNKNOWN else fastest / (latency or _LEAST))
+        + by_quality * (quality or 0.0)
+        for cost, latency, quality in zip(
+            figures.costs, figures.latencies, figures.qualities, strict=True
         )
-    return found
+    ]
 
 
 def speed(fastest: float, latency: float) -> float:
     """A latency as a share of the best one, 0..1."""
-    return _UNMEASURED if latency == _UNKNOWN else fastest / max(latency, 1e-9)
+    return _UNMEASURED if latency == _UNKNOWN else fastest / (latency or _LEAST)
 
 
 def _scores(
@@ -210,7 +269,12 @@ def _scores(
 ) -> list[float]:
     """Scores of the chosen places, 0..1 and never rising along the order."""
     best = min(values[i] for i in places)
-    scores = [_score(strategy, values[i], best) for i in places]
+    if strategy in ("cost", "latency"):
+        top = best + EPSILON
+        # an unknown value is infinite and gets 0
+        scores = [0.0 if best == _UNKNOWN else top / (values[i] + EPSILON) for i in places]
+    else:
+        scores = [_score(strategy, values[i], best) for i in places]
     leads = leads_of(intent, [models[i] for i in places])
     if leads is None or leads[0] == leads[-1]:
         return scores
@@ -223,10 +287,6 @@ def _scores(
 
 def _score(strategy: str, value: Any, best: Any) -> float:
     """A strategy's number turned into 0..1; ``best`` is the best among the candidates."""
-    if strategy in ("cost", "latency"):
-        if value == _UNKNOWN:
-            return 0.0
-        return float(min(1.0, (best + EPSILON) / (value + EPSILON)))
     if strategy in ("quality", "balanced"):
         return float(-value)
     if strategy == "capability-first":
@@ -234,66 +294,35 @@ def _score(strategy: str, value: Any, best: Any) -> float:
         best_cost = best[1]
         cheap = 0.0 if cost == _UNKNOWN else (best_cost + EPSILON) / (cost + EPSILON)
         return float(0.5 * -match + 0.5 * min(1.0, cheap))
+    if not isinstance(value, tuple):
+        return float(min(1.0, max(0.0, -value)))  # a plug-in's own
     errors, priority = value
     return float((1.0 - errors) / (1.0 + max(0, priority - best[1])))
 
 
 def _rotated(
-    models: Sequence[Model], first: Sequence[Model], turn: int, keep: int
-) -> tuple[list[Model], list[float]]:
-    """Providers of ``first`` take turns; within a provider its best model serves. The others
-    follow in their own order."""
-    firsts: dict[str, Model] = {}
-    for model in first:
-        firsts.setdefault(model.provider.id, model)
+    intent: Intent, models: Sequence[Model], terms: Terms
+) -> tuple[list[int], list[float]]:
+    """Providers take turns, those with a model on the best rung of reasoning where that was asked
+    for; within a provider its best model serves. The others follow in their own order."""
+    first: Sequence[int] = range(len(models))
+    if intent.ladder:
+        rungs = [rung(intent, model) for model in models]
+        best = max(rungs)
+        first = [i for i in first if rungs[i] == best]
+    firsts: dict[str, int] = {}
+    for i in first:
+        firsts.setdefault(models[i].provider.id, i)
     ring = list(firsts.values())
-    start = turn % len(ring)
+    start = terms.turn % len(ring)
     chosen = ring[start:] + ring[:start]
-    taken = set(map(id, chosen))
-    chosen += [m for m in first if id(m) not in taken]
+    taken = set(chosen)
+    chosen += [i for i in first if i not in taken]
     if len(first) < len(models):
-        taken = set(map(id, chosen))
-        chosen += [m for m in models if id(m) not in taken]
-    chosen = chosen[:keep]
+        taken = set(chosen)
+        chosen += [i for i in range(len(models)) if i not in taken]
+    chosen = chosen[: terms.keep]
     return chosen, [1.0] * len(chosen)
-
-
-def _spread_ties(
-    places: list[int],
-    values: Sequence[Any],
-    models: Sequence[Model],
-    intent: Intent,
-    turn: int,
-    spread: str,
-) -> list[int]:
-    """Share traffic among candidates the strategy cannot tell apart (load_balancing)."""
-    key = sort_key(intent, models, values)
-    best = key(places[0])
-    tied = [i for i in places if key(i) == best]
-    if len(tied) < 2:
-        return places
-    if spread == "least_loaded":
-        tied.sort(key=lambda i: models[i].track.in_flight / models[i].provider.weight)
-    elif spread == "weighted":
-        tied = _weighted_turn(tied, models, turn)
-    else:
-        start = turn % len(tied)
-        tied = tied[start:] + tied[:start]
-    chosen = set(tied)
-    return tied + [i for i in places if i not in chosen]
-
-
-def _weighted_turn(tied: list[int], models: Sequence[Model], turn: int) -> list[int]:
-    """Smooth weighted round robin, computed for one turn: shares are exact over a full cycle."""
-    weights = [models[i].provider.weight for i in tied]
-    total = sum(weights)
-    # the golden-ratio sequence visits every point of the unit interval evenly
-    point = (turn * 0.6180339887498949) % 1.0 * total
-    for place, weight in enumerate(weights):
-        if point < weight:
-            return [tied[place], *tied[:place], *tied[place + 1 :]]
-        point -= weight
-    return tied
 
 
 def reason(intent: Intent) -> str:
@@ -307,70 +336,15 @@ def reason(intent: Intent) -> str:
     hinted = intent.task_source == "hint" and intent.strategy_source != "header"
     if hinted or intent.ladder:
         return "best_capability_match"
-    return {
-        "cost": "lowest_cost",
-        "latency": "lowest_latency",
-        "quality": "highest_quality",
-        "capability-first": "best_capability_match",
-        "balanced": "best_balance",
-        "availability": "best_availability",
-        "round_robin": "next_in_turn",
-    }[intent.strategy]
+    return _REASONS.get(intent.strategy, "custom_strategy")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the policies made of an order. ``changed``: another is first than before, or somebody
-    was turned away; then the scores say the place only."""
-
-    models: list[Model]
-    scores: list[float]
-    rejected: list[Model]
-    policies: tuple[str, ...]
-    changed: bool
-
-
-def apply_policies(
-    compiled: Compiled,
-    intent: Intent,
-    ordered: Sequence[Model],
-    scores: Sequence[float],
-    now: float,
-) -> Verdict:
-    """Apply the policies active under the request's strategy to the order the strategy gave."""
-    limit = intent.constraints.cost_limit
-    request = RequestFacts(
-        model=intent.model,
-        tokens=intent.prompt_tokens,
-        task=intent.task,
-        stream=intent.stream,
-        endpoint=intent.endpoint,
-        max_cost=None if limit is None else usd(limit),
-    )
-    reads = compiled.reads
-    facts = [_facts(intent, model, now, reads) for model in ordered]
-    ruling = compiled.apply(intent.strategy, request, facts)
-    models = [ordered[i] for i in ruling.order]
-    changed = bool(ruling.rejected) or (bool(models) and models[0] is not ordered[0])
-    kept = [1.0 / (1 + place) if changed else scores[i] for place, i in enumerate(ruling.order)]
-    turned_away = [ordered[i] for i in ruling.rejected]
-    return Verdict(models, kept, turned_away, ruling.applied, changed)
-
-
-def _facts(intent: Intent, model: Model, now: float, reads: frozenset[str]) -> CandidateFacts:
-    """What rules may ask of a candidate; a figure no rule reads is not worked out."""
-    provider = model.provider
-    latency = "provider.latency_ms" in reads
-    return CandidateFacts(
-        id=provider.id,
-        type=provider.type,
-        model=model.name,
-        priority=provider.priority,
-        cost_per_1k_tokens=model.cost_per_1k,
-        latency_ms=model.latency_ms(now, first_byte=intent.stream) if latency else None,
-        error_rate=model.track.error_rate(now) if "provider.error_rate" in reads else 0.0,
-        quality=model.quality_for(intent.task),
-        region=provider.region or next(iter(sorted(provider.regions)), None),
-        weight=provider.weight,
-        load=float(model.track.in_flight),
-    )
+_REASONS: Final = {
+    "cost": "lowest_cost",
+    "latency": "lowest_latency",
+    "quality": "highest_quality",
+    "capability-first": "best_capability_match",
+    "balanced": "best_balance",
+    "availability": "best_availability",
+    "round_robin": "next_in_turn",
+}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from aiproxy.reference_server.cli.simulating import simulate
+
 if TYPE_CHECKING:
     from aiproxy.middleware.config import Config
 
@@ -108,12 +110,29 @@ def config_schema() -> None:
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeatable.")
 @click.option(
     "--endpoint",
+    "--path",
+    "endpoint",
     default=None,
     help="Path the request would be sent to; default by the body's shape.",
 )
+@click.option(
+    "--json/--table",
+    "as_json",
+    default=None,
+    help="The decision record, or what a reader needs of it; the table is for terminals.",
+)
 @click.argument("body", type=click.Path(allow_dash=True))
-def explain(path: str | None, headers: Sequence[str], endpoint: str | None, body: str) -> None:
-    """Print the decision record the request in BODY (a file, or -) would get. Calls nobody."""
+def explain(
+    path: str | None,
+    headers: Sequence[str],
+    endpoint: str | None,
+    as_json: bool | None,
+    body: str,
+) -> None:
+    """Print the decision record the request in BODY (a file, or -) would get. Calls nobody.
+
+    Exit 1 when the request would be refused.
+    """
     from aiproxy.middleware import ConfigInvalid
     from aiproxy.reference_server.explaining import Unusable, explain_request
 
@@ -124,8 +143,16 @@ def explain(path: str | None, headers: Sequence[str], endpoint: str | None, body
         _usage(str(fault))
     except OSError as fault:
         _usage(f"{body}: {fault.strerror}")
-    _print_json(record)
+    if not sys.stdout.isatty() if as_json is None else as_json:
+        _print_json(record)
+    else:
+        from aiproxy.reference_server.explained import print_record
+
+        print_record(record)
     sys.exit(1 if record.get("error") else 0)
+
+
+aiproxy.add_command(simulate)
 
 
 @aiproxy.command()
@@ -148,6 +175,34 @@ def providers(path: str | None, as_json: bool) -> None:
 
     rows = provider_rows(_load_or_embedded(path))
     _table(rows, as_json, title="providers")
+
+
+@aiproxy.command()
+@CONFIG
+@click.option(
+    "--by",
+    default="day,key,provider,model",
+    help="What to add up by, some of day,key,provider,model; empty: one sum.",
+)
+@click.option("--since", default="", metavar="YYYY-MM-DD", help="First day (UTC).")
+@AS_JSON
+def costs(path: str | None, by: str, since: str, as_json: bool) -> None:
+    """Print what was spent, from the ledger that budget.cost_db names."""
+    from aiproxy.middleware.ledger import LedgerUnusable
+    from aiproxy.reference_server.costs import BadQuestion, cost_rows
+
+    try:
+        rows, total = cost_rows(_load_or_embedded(path), by, since)
+    except BadQuestion as fault:
+        _usage(str(fault))
+    except LedgerUnusable as fault:
+        click.echo(str(fault), err=True)
+        sys.exit(1)
+    if as_json:
+        _print_json({"costs": rows, "total_usd": total})
+    else:
+        _table(rows, False, title="costs")
+        click.echo(f"total: {total:.6f} USD")
 
 
 @aiproxy.command(

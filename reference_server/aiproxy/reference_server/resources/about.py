@@ -7,6 +7,7 @@ from typing import Any
 import falcon.asgi
 
 from aiproxy.middleware import Gateway
+from aiproxy.middleware.condition import provider_condition
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.ingress import Routes
 from aiproxy.middleware.registry import Model, Provider
@@ -92,14 +93,16 @@ def capabilities(gateway: Gateway) -> dict[str, Any]:
     return {
         "object": "capabilities",
         "protocols": ["openai", "native", "anthropic", "google"],
-        "not_supported": ["grpc", "mesh", "ensemble", "conversations"],
+        "not_supported": ["grpc", "mesh"],
+        "ensembles": list(gateway.ensembles),
+        "conversations": gateway.conversations.about(),
         "endpoints": Routes(gateway.settings).labels(),
         "capabilities": words,
     }
 
 
 def providers(gateway: Gateway) -> dict[str, Any]:
-    """``GET /v1/providers``: ids, condition and models; no addresses, no credentials."""
+    """``GET /v1/providers``: ids, condition and models; no addresses, no credentials (ASC-HEALTH-001)."""
     registry = gateway.registry
     told = gateway.config.values["providers"]
     return {
@@ -118,9 +121,11 @@ def providers(gateway: Gateway) -> dict[str, Any]:
                 "labels": sorted(provider.labels),
                 "regions": sorted(provider.regions),
                 "models": _names(registry.by_provider[provider.id]),
+                "health": provider_condition(gateway, provider),
             }
             for provider in registry.providers.values()
         ],
+        **shared_state(gateway),
     }
 
 
@@ -145,6 +150,12 @@ def routing(gateway: Gateway) -> dict[str, Any]:
         },
         "policies": [row.get("name") for row in gateway.config.values["routing"]["policies"]],
     }
+
+
+def shared_state(gateway: Gateway) -> dict[str, Any]:
+    """Whether health is shared with other processes at this moment; nothing where it never is."""
+    sharing = gateway.background.sharing
+    return {} if sharing is None else {"state": sharing.status()}
 
 
 def available(gateway: Gateway, provider: Provider) -> bool:

@@ -18,7 +18,8 @@ class Live:
 
 
 class Ready:
-    """``GET /readyz``: at least one provider may be asked right now (AIP-API-036)."""
+    """``GET /readyz``: at least one provider may be asked right now (AIP-API-036). A shared state
+    store that is lost is told and changes nothing: each process goes by what it sees."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -30,6 +31,11 @@ class Ready:
             for model in self._gateway.registry.models
         )
         resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
-        send(resp, {"status": "ready" if ready else "no provider is usable"})
+        status = "ready" if ready else "no provider is usable"
+        sharing = self._gateway.background.sharing
+        store = {}
+        if sharing is not None:
+            store["state_store"] = "connected" if sharing.connected else "lost"
+        send(resp, {"status": status, **store})
 
     on_head = on_get

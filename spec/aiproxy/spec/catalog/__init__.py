@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 from aiproxy.spec.catalog.addresses import PLACEHOLDER, climb, join, place
 from aiproxy.spec.catalog.rules import Rules, rules
 
-__all__ = ["Preset", "Rules", "Surface", "join", "presets"]
+__all__ = ["Continuation", "Preset", "Rules", "Surface", "join", "presets"]
 
 _FILE: Final = Path(__file__).parent / "providers.yaml"
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -33,6 +33,15 @@ class Surface:
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """How a partial assistant turn at the end of a request is asked to be gone on with: members that
+    are added to that message and to the body. Empty where the turn says it all."""
+
+    message: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """One kind of provider.
 
@@ -41,7 +50,8 @@ class Preset:
     the preferred one first. Header names are lower case; with ``auth_scheme`` empty the bare
     credential is sent. ``environment`` maps a credential to its usual variables.
     ``rate_limit_headers`` has the keys ``limit``, ``remaining`` and ``reset``; ``error_map`` gives
-    our word for the provider's own; ``prices`` is its name in the price data.
+    our word for the provider's own; ``prices`` is its name in the price data. ``continues`` is set
+    where its models are known to go on where a partial assistant turn ends.
     """
 
     name: str
@@ -66,6 +76,7 @@ class Preset:
     rate_limit_headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error_map: Mapping[str, str] = field(default_factory=dict)
     prices: str | None = None
+    continues: Continuation | None = None
     pinned: bool = False
 
     @property
@@ -181,7 +192,17 @@ def _preset(name: str, row: Mapping[str, Any]) -> Preset:
         rate_limit_headers=_tuples(row.get("rate_limit_headers", _NOTHING)),
         error_map=MappingProxyType(dict(row.get("error_map", _NOTHING))),
         prices=row.get("prices"),
+        continues=_continuation(row.get("continues")),
         pinned=row.get("pinned", False),
+    )
+
+
+def _continuation(row: Mapping[str, Any] | None) -> Continuation | None:
+    if row is None:
+        return None
+    return Continuation(
+        MappingProxyType(dict(row.get("message", _NOTHING))),
+        MappingProxyType(dict(row.get("body", _NOTHING))),
     )
 
 

