@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from aiproxy.middleware.config import load_config
+from aiproxy.reference_server.simulate import load
 from aiproxy.spec import HEADERS, names, schema, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +153,12 @@ def test_configurations_load(block: Block, tmp_path: Path) -> None:
     document = yaml.safe_load(block.text)
     if block.source is not None:
         _is_an_excerpt(block)
+        return
+    if "traffic" in document:
+        (tmp_path / "scenario.yaml").write_text(block.text)
+        main = {"type": "ollama", "models": [{"name": "chat"}]}
+        scenario = load(tmp_path / "scenario.yaml", config={"providers": {"main": main}})
+        assert scenario.templates
         return
     assert set(document) <= set(schema("config")["properties"]), "not a configuration"
     file = tmp_path / "aiproxy.yaml"
