@@ -14,19 +14,19 @@ import orjson
 import payloads
 from tables import median, table
 
+from aiproxy.middleware.answering.passing import PassThrough
+from aiproxy.middleware.answering.prepare import prepare
+from aiproxy.middleware.answering.relay import Translation
 from aiproxy.middleware.dialects import chat, responses, sse
 from aiproxy.middleware.dialects.canonical import Envelope
 from aiproxy.middleware.disclosure import metadata, response_headers
 from aiproxy.middleware.effects import Answer, Call, Read, Reply
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Gateway, Inbound
+from aiproxy.middleware.intake.members import patch
+from aiproxy.middleware.intake.validate import check_body
 from aiproxy.middleware.intent import understand
-from aiproxy.middleware.members import patch
-from aiproxy.middleware.passing import PassThrough
 from aiproxy.middleware.preferences import parse_headers
-from aiproxy.middleware.prepare import prepare
-from aiproxy.middleware.relay import Translation
-from aiproxy.middleware.validate import check_body
 
 Part = Callable[[], object]
 

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from aiproxy.middleware.answering.taxonomy import Kind
 from aiproxy.middleware.config import load_config
 from aiproxy.middleware.dialects.codecs import SPOKEN_FOR
-from aiproxy.middleware.taxonomy import Kind
 from aiproxy.spec.catalog import Preset, join, presets
 
 ROWS = list(presets().values())

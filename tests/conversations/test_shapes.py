@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiproxy.middleware.answering.relay import _told
 from aiproxy.middleware.conversations import record, shapes
 from aiproxy.middleware.conversations.watching import Watcher
 from aiproxy.middleware.dialects.canonical import (
@@ -19,7 +20,6 @@ from aiproxy.middleware.dialects.canonical import (
     ToolCall,
 )
 from aiproxy.middleware.dialects.codecs import codec
-from aiproxy.middleware.relay import _told
 
 req = pytest.mark.requirement
 USER = {"role": "user", "content": "q"}

@@ -8,6 +8,7 @@ from egress import conversations
 from hypothesis import given, settings
 from odd import broken
 
+from aiproxy.middleware.answering.relay import Translation
 from aiproxy.middleware.dialects import (
     Envelope,
     MalformedRequest,
@@ -18,7 +19,6 @@ from aiproxy.middleware.dialects import (
     responses,
     workers_ai,
 )
-from aiproxy.middleware.relay import Translation
 
 MODULES: list[Any] = [cohere, mistral, workers_ai]
 EACH = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.DIALECT)

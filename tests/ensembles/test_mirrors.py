@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from upstreams import Script
 from wire import Wire, WireUpstream
 
+from aiproxy.middleware.answering.mirrors import in_share
 from aiproxy.middleware.config import ConfigInvalid, load_config
-from aiproxy.middleware.mirrors import in_share
 
 
 def until(condition: Callable[[], bool], seconds: float = 3.0) -> bool:

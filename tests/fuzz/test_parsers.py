@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 from aiproxy.middleware import Gateway
+from aiproxy.middleware.answering.outcome import retry_after
 from aiproxy.middleware.effects import Answer, Call, Failure, Read, Send, Start
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Inbound
-from aiproxy.middleware.outcome import retry_after
 from aiproxy.middleware.preferences import parse_headers
 from aiproxy.spec import HEADERS, checker, validate
 

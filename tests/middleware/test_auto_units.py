@@ -19,7 +19,7 @@ from aiproxy.middleware.auto.patches import _renamed
 from aiproxy.middleware.auto.telling import Renamer, Teller
 from aiproxy.middleware.auto.unfencing import Unfencer
 from aiproxy.middleware.dialects import canonical
-from aiproxy.middleware.prices import Price
+from aiproxy.middleware.money.prices import Price
 
 # --- schemas of clients --------------------------------------------------------------------------
 

@@ -22,10 +22,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aiproxy.middleware.budgets import Budget, OverBudget
 from aiproxy.middleware.dialects.canonical import Usage
-from aiproxy.middleware.ledger import Ledger, report
-from aiproxy.middleware.spending_limits import Alert, Limit
+from aiproxy.middleware.money.budgets import Budget, OverBudget
+from aiproxy.middleware.money.ledger import Ledger, report
+from aiproxy.middleware.money.spending_limits import Alert, Limit
 
 pytestmark = pytest.mark.requirement(
     "AIP-BUDGET-003", "AIP-BUDGET-009", "AIP-BUDGET-010", "AIP-BUDGET-014"
@@ -189,7 +189,7 @@ def test_limits_hold_and_books_agree_whatever_the_order():
 
 def test_a_million_small_charges_add_up_exactly():
     """AIP-BUDGET-014: 1e6 charges of 0.0000003 USD are 0.3 USD."""
-    from aiproxy.middleware.money import PER_USD, picodollars, usd
+    from aiproxy.middleware.money.amounts import PER_USD, picodollars, usd
 
     each = picodollars("0.0000003")
     budget = Budget((Limit("daily", PER_USD, None, ()),), None, lambda: START)

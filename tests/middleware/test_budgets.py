@@ -11,11 +11,11 @@ import pytest
 from mounts import HELLO, model
 from upstreams import Script
 
-from aiproxy.middleware.budgets import OverBudget
 from aiproxy.middleware.config import ConfigInvalid
 from aiproxy.middleware.decision import Attempt, Decision
 from aiproxy.middleware.gateway import Gateway, Runtime
-from aiproxy.middleware.money import PER_USD
+from aiproxy.middleware.money.amounts import PER_USD
+from aiproxy.middleware.money.budgets import OverBudget
 from aiproxy.middleware.routing.plan import Ranked
 
 req = pytest.mark.requirement
@@ -384,7 +384,7 @@ def test_without_limits_nothing_is_kept_but_what_a_ledger_is_named_for(mount, fa
 
 def test_threads_that_write_and_a_file_that_fails(tmp_path, caplog):
     """Rows wait while the file cannot be written, and are there once it can."""
-    from aiproxy.middleware.ledger import Ledger, Row
+    from aiproxy.middleware.money.ledger import Ledger, Row
 
     folder = tmp_path / "there"
     folder.write_text("a file where a folder should be")

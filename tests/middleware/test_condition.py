@@ -10,7 +10,7 @@ import pytest
 from mounts import model
 from upstreams import Script
 
-from aiproxy.middleware.condition import provider_condition
+from aiproxy.middleware.watching.condition import provider_condition
 
 COST = {"x-ai-routing-strategy": "cost"}
 SLOW = Script(delay_s=0.25)

@@ -9,9 +9,9 @@ from mounts import CHAT, HELLO, RESPONSES
 from upstreams import Script
 from wire import STREAM_HEAD, Wire, WireUpstream
 
-from aiproxy.middleware import told, waits
+from aiproxy.middleware.answering import told, waits
+from aiproxy.middleware.answering.passing import PassThrough
 from aiproxy.middleware.dialects.sse import encode
-from aiproxy.middleware.passing import PassThrough
 
 req = pytest.mark.requirement
 ON = {"X-AI-Multi-Provider": "enabled"}

@@ -342,7 +342,7 @@ def test_no_canary_leaks_from_a_bug(
     mount: Any, fakes: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The client gets an id to quote; the cause is in the log alone."""
-    from aiproxy.middleware import whole
+    from aiproxy.middleware.answering import whole
 
     def explode(*_: Any) -> None:
         raise RuntimeError("a bug of ours")
@@ -361,7 +361,7 @@ def test_no_canary_leaks_from_a_bug(
 def test_a_bug_inside_a_stream_still_ends_it(
     mount: Any, fakes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aiproxy.middleware import streaming
+    from aiproxy.middleware.answering import streaming
 
     def explode(*_: Any) -> None:
         raise RuntimeError("a bug of ours")

@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 from aiproxy.middleware.effects import Reply, Send, Start
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
-from aiproxy.middleware.ingress import Routes, offered_keys, query_value, refusal, refuse_form
-from aiproxy.middleware.json_array import as_json_array
+from aiproxy.middleware.intake.ingress import (
+    Routes,
+    offered_keys,
+    query_value,
+    refusal,
+    refuse_form,
+)
+from aiproxy.middleware.intake.json_array import as_json_array
+from aiproxy.middleware.intake.view import read
 from aiproxy.middleware.settings import ENDPOINTS
-from aiproxy.middleware.view import read
 
 PROVIDERS = {
     "a": {

@@ -17,8 +17,8 @@ from mounts import model
 from upstreams import Script, free_port
 
 from aiproxy.middleware import Gateway
-from aiproxy.middleware.monitor import Look, Monitor, build_monitor
 from aiproxy.middleware.providers.link import links_of
+from aiproxy.middleware.watching.monitor import Look, Monitor, build_monitor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "transports"))
 from faults import certificates

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproxy.middleware import prices
 from aiproxy.middleware.config import load_config
 from aiproxy.middleware.dialects.canonical import Usage, UsageEvent
 from aiproxy.middleware.dialects.codecs import codec
-from aiproxy.middleware.money import usd
-from aiproxy.middleware.prices import Price, known_price
+from aiproxy.middleware.money.amounts import prices, usd
+from aiproxy.middleware.money.prices import Price, known_price
 from aiproxy.middleware.registry import build
 
 THEN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -331,7 +330,7 @@ def test_the_data_is_loaded_only_where_it_can_know_something() -> None:
     """The package is heavy: a type that has no known prices must not even import it."""
     ask = """
 import sys
-from aiproxy.middleware.prices import known_price
+from aiproxy.middleware.money.prices import known_price
 assert known_price("vllm", "m") is None
 assert known_price("openai_compatible", "gpt-4o-mini") is None
 assert "genai_prices" not in sys.modules

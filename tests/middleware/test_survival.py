@@ -14,11 +14,11 @@ from tap import Tap
 from upstreams import Script, free_port
 from wire import Wire, WireUpstream
 
+from aiproxy.middleware.answering.hedges import Hedges
+from aiproxy.middleware.answering.places import Places
 from aiproxy.middleware.effects import Answer, Call, Failure, Reply, Wait
 from aiproxy.middleware.exchange import Exchange
 from aiproxy.middleware.gateway import Gateway, Inbound, Runtime
-from aiproxy.middleware.hedges import Hedges
-from aiproxy.middleware.places import Places
 
 BEST = {"X-AI-Routing-Strategy": "quality"}
 CHEAPEST = {"X-AI-Routing-Strategy": "cost"}

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from aiproxy.middleware.health import Thresholds, Track, claim
-from aiproxy.middleware.windows import KEPT, STEPS, Counts, Latencies, percentiles
+from aiproxy.middleware.watching.windows import KEPT, STEPS, Counts, Latencies, percentiles
 
 USUAL = Thresholds()
 

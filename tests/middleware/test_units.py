@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from aiproxy.middleware.dialects.canonical import Usage
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import Gateway
+from aiproxy.middleware.intake.members import append, patch
 from aiproxy.middleware.intent import understand
-from aiproxy.middleware.members import append, patch
-from aiproxy.middleware.money import PER_USD, per_token, picodollars, usd
+from aiproxy.middleware.money.amounts import PER_USD, per_token, picodollars, usd
 from aiproxy.middleware.preferences import NONE, REQUEST_FIELDS, RESPONSE_NAMES, parse_headers
 from aiproxy.middleware.registry import Price
 from aiproxy.spec import HEADERS, checker

@@ -7,10 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproxy.middleware.dialects.canonical import StreamError
-from aiproxy.middleware.dialects.codecs import codec
-from aiproxy.middleware.effects import Answer
-from aiproxy.middleware.outcome import (
+from aiproxy.middleware.answering.outcome import (
     MODEL_NOT_FOUND,
     QUOTA_COOL_S,
     Fault,
@@ -19,7 +16,10 @@ from aiproxy.middleware.outcome import (
     of_body,
     of_error_object,
 )
-from aiproxy.middleware.waits import retry_after
+from aiproxy.middleware.answering.waits import retry_after
+from aiproxy.middleware.dialects.canonical import StreamError
+from aiproxy.middleware.dialects.codecs import codec
+from aiproxy.middleware.effects import Answer
 from aiproxy.spec.catalog import presets
 
 NOW = 1_800_000_000.0

@@ -10,11 +10,11 @@ import orjson
 import pytest
 from wire import DONE, STREAM_HEAD, Wire, WireUpstream, frame
 
+from aiproxy.middleware.answering.passing import PassThrough
+from aiproxy.middleware.answering.relay import Relay, Translation
 from aiproxy.middleware.dialects.canonical import Envelope, StreamCut
 from aiproxy.middleware.dialects.codecs import codec
 from aiproxy.middleware.dialects.sse import SSEParser
-from aiproxy.middleware.passing import PassThrough
-from aiproxy.middleware.relay import Relay, Translation
 
 TEXT = "Grüße, 日本 😀\u2028 ok"
 GIVEN = Envelope(id="resp_0123", created=1, model="m")

@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from aiproxy.middleware.driving.forks_asgi import Opened, perform_rare
+from aiproxy.middleware.driving.mirrors_asgi import MirrorTasks
 from aiproxy.middleware.effects import Call, Close, Flow, Outcome, Read, Reply, Send, Start
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
-from aiproxy.middleware.forks_asgi import Opened, perform_rare
-from aiproxy.middleware.front import Front, links, lower
 from aiproxy.middleware.gateway import Gateway
-from aiproxy.middleware.ingress import Route
-from aiproxy.middleware.mirrors_asgi import MirrorTasks
+from aiproxy.middleware.intake.front import Front, links, lower
+from aiproxy.middleware.intake.ingress import Route
 from aiproxy.middleware.preferences import REQUEST_NAMES
 from aiproxy.middleware.providers.aio import AsyncTransports
 from aiproxy.middleware.providers.app_asgi import AppTransport, path_below_root

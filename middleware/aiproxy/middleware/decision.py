@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 from aiproxy.middleware.dialects.canonical import Loss, Usage
 from aiproxy.middleware.health import Track
 from aiproxy.middleware.intent import Intent
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.preferences import Ignored, Preferences
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.plan import Plan, Ranked
 from aiproxy.middleware.routing.predictions import estimates, explanation, predicted
 from aiproxy.middleware.routing.refusing import Rejected
-from aiproxy.middleware.trust import LEVEL_NAMES, evidence
+from aiproxy.middleware.security.trust import LEVEL_NAMES, evidence
 from aiproxy.middleware.workflow import Workflow
 
 if TYPE_CHECKING:
     from aiproxy.middleware.ensembles.panel import Panel
-    from aiproxy.middleware.segregation import Segregation
+    from aiproxy.middleware.security.segregation import Segregation
 
 
 @dataclass(slots=True)

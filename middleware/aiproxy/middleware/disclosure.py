@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
+from aiproxy.middleware.answering.cascade import cascade
 from aiproxy.middleware.auto.listing import listed_tools
-from aiproxy.middleware.cascade import cascade
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.intent import LIMIT_NAMES
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.settings import Settings
 from aiproxy.middleware.workflow import Workflow
 

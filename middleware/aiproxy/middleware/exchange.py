@@ -11,15 +11,11 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware import predict, segregation, tags
-from aiproxy.middleware.admission import (
-    authenticate,
-    permit_model,
-    read_json,
-    request_id,
-    responses_mode,
-)
-from aiproxy.middleware.attempts import attempt_all
+from aiproxy.middleware.answering.attempts import attempt_all
+from aiproxy.middleware.answering.fallbacks import with_fallbacks
+from aiproxy.middleware.answering.mirrors import Mirrored
+from aiproxy.middleware.answering.serving import JSON, Asked, Serving
+from aiproxy.middleware.answering.waiting import Patience
 from aiproxy.middleware.conversations import Turn
 from aiproxy.middleware.conversations.ledger import CONVERSATION
 from aiproxy.middleware.decision import Decision
@@ -41,22 +37,27 @@ from aiproxy.middleware.ensembles import running as ensembles
 from aiproxy.middleware.ensembles.joint import Joint
 from aiproxy.middleware.ensembles.panel import Panel
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.fallbacks import with_fallbacks
 from aiproxy.middleware.gateway import Gateway, Inbound
-from aiproxy.middleware.ingress import FOREIGN, identity, refusal, refuse_form, wants_events
+from aiproxy.middleware.intake import predict
+from aiproxy.middleware.intake.admission import (
+    authenticate,
+    permit_model,
+    read_json,
+    request_id,
+    responses_mode,
+)
+from aiproxy.middleware.intake.ingress import FOREIGN, identity, refusal, refuse_form, wants_events
+from aiproxy.middleware.intake.json_array import as_json_array
+from aiproxy.middleware.intake.validate import check_body
+from aiproxy.middleware.intake.view import read as read_foreign
 from aiproxy.middleware.intent import AUTO, Intent, Native, understand
-from aiproxy.middleware.json_array import as_json_array
-from aiproxy.middleware.mirrors import Mirrored
 from aiproxy.middleware.preferences import PREFIX, REQUEST_FIELDS, Preferences, parse_headers
 from aiproxy.middleware.routing.plan import Plan, cheapest
 from aiproxy.middleware.routing.refusing import NoCandidate
-from aiproxy.middleware.serving import JSON, Asked, Serving
+from aiproxy.middleware.routing.steering import steered
+from aiproxy.middleware.security import segregation, tags
+from aiproxy.middleware.security.tags import Tag
 from aiproxy.middleware.settings import ApiKey
-from aiproxy.middleware.steering import steered
-from aiproxy.middleware.tags import Tag
-from aiproxy.middleware.validate import check_body
-from aiproxy.middleware.view import read as read_foreign
-from aiproxy.middleware.waiting import Patience
 
 log = getLogger("aiproxy")
 

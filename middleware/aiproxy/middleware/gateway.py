@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from aiproxy.middleware.background import Background
-from aiproxy.middleware.budgets import build_budget, warn_of_unpriced
+from aiproxy.middleware.answering.hedges import Hedges
 from aiproxy.middleware.config import Config, ConfigInvalid, Problem, load_config
 from aiproxy.middleware.config.unenforced import unenforced_protections, unserved_features
 from aiproxy.middleware.conversations import build_conversations
@@ -19,7 +18,7 @@ from aiproxy.middleware.decision import Decision, DecisionLog
 from aiproxy.middleware.effects import Headers, Reply
 from aiproxy.middleware.ensembles.roster import Ensemble, build_ensembles
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.hedges import Hedges
+from aiproxy.middleware.money.budgets import build_budget, warn_of_unpriced
 from aiproxy.middleware.registry import Model, Registry, build
 from aiproxy.middleware.routing.affinity import build_affinity
 from aiproxy.middleware.routing.balancing import EndpointChoice
@@ -27,9 +26,10 @@ from aiproxy.middleware.routing.canary import build_canaries
 from aiproxy.middleware.routing.plan import Planner
 from aiproxy.middleware.routing.rules import compile_policies
 from aiproxy.middleware.settings import Settings, build_settings
+from aiproxy.middleware.watching.background import Background
 
 if TYPE_CHECKING:
-    from aiproxy.middleware.mirrors import Mirrors
+    from aiproxy.middleware.answering.mirrors import Mirrors
 
 log = getLogger("aiproxy")
 
@@ -109,7 +109,9 @@ class Gateway:
         #: what makes requests beside the clients' own; None: nothing does
         self.mirrors: Mirrors | None = None
         if routing["mirrors"]:
-            from aiproxy.middleware.mirrors import build_mirrors  # which serves requests with this
+            from aiproxy.middleware.answering.mirrors import (
+                build_mirrors,  # which serves requests with this
+            )
 
             self.mirrors = build_mirrors(routing["mirrors"])
         self.conversations = build_conversations(

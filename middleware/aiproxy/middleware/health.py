@@ -21,7 +21,7 @@ from math import inf
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
-from aiproxy.middleware.windows import Counts, Estimate, Latencies
+from aiproxy.middleware.watching.windows import Counts, Estimate, Latencies
 
 #: Latencies older than this do not count for estimates (XAI-HDR-061).
 LATENCY_WINDOW_S: Final = 300.0

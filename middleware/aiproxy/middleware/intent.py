@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aiproxy.middleware import trust
 from aiproxy.middleware.auto.listing import chosen_name, selectable
 from aiproxy.middleware.classify import GENERAL
 from aiproxy.middleware.dialects import estimate, features
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.money import picodollars
+from aiproxy.middleware.money.amounts import picodollars
 from aiproxy.middleware.preferences import Ignored, Preferences
 from aiproxy.middleware.registry import Registry
+from aiproxy.middleware.security import trust
 from aiproxy.middleware.settings import Settings, canonical_strategy
 
 AUTO: Final = "auto"

@@ -11,14 +11,14 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from aiproxy.middleware.answering.places import Places
 from aiproxy.middleware.config import Config, ConfigInvalid, Problem
 from aiproxy.middleware.dialects.codecs import codec
 from aiproxy.middleware.effects import Headers
 from aiproxy.middleware.health import Thresholds, Track
-from aiproxy.middleware.money import per_token, picodollars
-from aiproxy.middleware.places import Places
-from aiproxy.middleware.prices import Known, Price, known_price
-from aiproxy.middleware.trust import LEVELS, Attestation
+from aiproxy.middleware.money.amounts import per_token, picodollars
+from aiproxy.middleware.money.prices import Known, Price, known_price
+from aiproxy.middleware.security.trust import LEVELS, Attestation
 from aiproxy.spec.catalog import Continuation, Preset, Rules, join, presets
 
 #: Path below a provider's base URL for each wire dialect.

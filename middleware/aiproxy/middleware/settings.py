@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from aiproxy.middleware.config import Config
-from aiproxy.middleware.money import picodollars
+from aiproxy.middleware.money.amounts import picodollars
 from aiproxy.middleware.routing import plugins
+from aiproxy.middleware.security.trust import LEVELS, Demands, strictest
 from aiproxy.middleware.tasks import classifier
-from aiproxy.middleware.trust import LEVELS, Demands, strictest
 from aiproxy.spec import HEADERS
 
 #: Served when ``server.endpoints`` does not say otherwise: path -> endpoint kind.

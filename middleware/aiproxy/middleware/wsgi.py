@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
+from aiproxy.middleware.driving.forks_wsgi import perform
+from aiproxy.middleware.driving.mirrors_wsgi import MirrorThreads
 from aiproxy.middleware.effects import Effect, Flow, Outcome, Reply, Send, Start
 from aiproxy.middleware.effects import Headers as HeaderPairs
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.exchange import Exchange
-from aiproxy.middleware.forks_wsgi import perform
-from aiproxy.middleware.front import Front, links
 from aiproxy.middleware.gateway import Gateway
-from aiproxy.middleware.ingress import Route
-from aiproxy.middleware.mirrors_wsgi import MirrorThreads
+from aiproxy.middleware.intake.front import Front, links
+from aiproxy.middleware.intake.ingress import Route
 from aiproxy.middleware.preferences import REQUEST_FIELDS
 from aiproxy.middleware.providers.app_wsgi import WsgiAppTransport
 from aiproxy.middleware.providers.sync import SyncTransports

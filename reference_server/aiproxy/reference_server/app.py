@@ -13,10 +13,10 @@ from typing import Any, Final, cast
 import falcon.asgi
 
 from aiproxy.middleware import AIProxyMiddleware, Gateway
-from aiproxy.middleware.admission import request_id
 from aiproxy.middleware.asgi import App, Receive, Scope, Sender
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.gateway import Runtime
+from aiproxy.middleware.intake.admission import request_id
 from aiproxy.middleware.settings import MODEL_FOLDER
 from aiproxy.reference_server.configuration import load_local_models, read_config
 from aiproxy.reference_server.falcon_errors import handle_errors

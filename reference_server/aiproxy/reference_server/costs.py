@@ -4,8 +4,8 @@ from datetime import date
 from typing import Any, Final
 
 from aiproxy.middleware.config import Config
-from aiproxy.middleware.ledger import path_of, report
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
+from aiproxy.middleware.money.ledger import path_of, report
 
 _NAMES: Final = ("day", "key", "provider", "model")
 

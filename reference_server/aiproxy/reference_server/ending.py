@@ -3,10 +3,10 @@
 import asyncio
 from secrets import token_hex
 
-from aiproxy.middleware.admission import request_id
 from aiproxy.middleware.asgi import App, Message, Receive, Scope, Sender
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.front import lower
+from aiproxy.middleware.intake.admission import request_id
+from aiproxy.middleware.intake.front import lower
 
 
 class Ending:

@@ -9,8 +9,8 @@ import orjson
 
 from aiproxy.middleware import Gateway
 from aiproxy.middleware.exchange import Exchange
-from aiproxy.middleware.front import Front
-from aiproxy.middleware.ingress import Routes
+from aiproxy.middleware.intake.front import Front
+from aiproxy.middleware.intake.ingress import Routes
 from aiproxy.reference_server.configuration import load_local_models, read_config
 
 _CHAT: Final = "/v1/chat/completions"

@@ -8,7 +8,7 @@ import falcon.asgi
 import orjson
 
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.ingress import refusal, speaks
+from aiproxy.middleware.intake.ingress import refusal, speaks
 from aiproxy.reference_server.onnx.errors import LocalError
 
 log = getLogger("aiproxy")

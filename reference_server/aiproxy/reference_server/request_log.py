@@ -7,7 +7,7 @@ from typing import Final
 
 from aiproxy.middleware.asgi import App, Message, Receive, Scope, Sender
 from aiproxy.middleware.decision import Decision
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.routing.plan import Plan
 from aiproxy.reference_server.log_output import Output, encodable
 

@@ -13,12 +13,12 @@ from aiproxy.middleware.config.unenforced import (
     unenforced_protections,
     unserved_features,
 )
-from aiproxy.middleware.ledger import LedgerUnusable
+from aiproxy.middleware.money.ledger import LedgerUnusable
 from aiproxy.reference_server.configuration import read_config
 from aiproxy.reference_server.embedded import Found, discover
 
 if TYPE_CHECKING:
-    from aiproxy.middleware.budgets import Budget
+    from aiproxy.middleware.money.budgets import Budget
 
 
 class StartRefused(Exception):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from aiproxy.middleware.answering.outcome import Fault, Rejection
 from aiproxy.middleware.auto import shapes
 from aiproxy.middleware.auto.answer_schema import AnswerSchema, compiled
 from aiproxy.middleware.auto.canonical_form import Written
@@ -28,7 +29,6 @@ from aiproxy.middleware.dialects.canonical import (
     Untranslatable,
 )
 from aiproxy.middleware.dialects.codecs import codec
-from aiproxy.middleware.outcome import Fault, Rejection
 
 #: Code of an answer that does not fit, for the client.
 FAILED: Final = "format_adaptation_failed"

@@ -29,13 +29,13 @@ from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.dialects.canonical import Untranslatable
 from aiproxy.middleware.effects import Consult, Failure, Told
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.members import patch
+from aiproxy.middleware.intake.members import patch
+from aiproxy.middleware.intake.view import read as read_foreign
 from aiproxy.middleware.preferences import Preferences
-from aiproxy.middleware.view import read as read_foreign
 from aiproxy.middleware.workflow import Workflow
 
 if TYPE_CHECKING:
-    from aiproxy.middleware.serving import Asked
+    from aiproxy.middleware.answering.serving import Asked
 
 log = getLogger("aiproxy")
 

@@ -17,8 +17,8 @@ from aiproxy.middleware.preferences import Preferences
 from aiproxy.middleware.workflow import Workflow
 
 if TYPE_CHECKING:
+    from aiproxy.middleware.answering.serving import Asked
     from aiproxy.middleware.conversations.desk import Conversations
-    from aiproxy.middleware.serving import Asked
 
 log = getLogger("aiproxy")
 

@@ -8,6 +8,7 @@ says what an earlier one said.
 
 from collections.abc import Generator
 
+from aiproxy.middleware.answering.serving import Steps
 from aiproxy.middleware.effects import Effect, Outcome
 from aiproxy.middleware.ensembles import judging, voting
 from aiproxy.middleware.ensembles.answers import Shape
@@ -16,7 +17,6 @@ from aiproxy.middleware.ensembles.joint import Joint
 from aiproxy.middleware.ensembles.likeness import likeness
 from aiproxy.middleware.ensembles.panel import Panel, Seat
 from aiproxy.middleware.ensembles.voting import Verdict
-from aiproxy.middleware.serving import Steps
 
 #: However low the threshold: answers with nothing in common do not agree.
 _LEAST_LIKENESS = 0.01

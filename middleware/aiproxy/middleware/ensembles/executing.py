@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware.attempts import attempt_all
+from aiproxy.middleware.answering.attempts import attempt_all
+from aiproxy.middleware.answering.serving import Steps
 from aiproxy.middleware.dialects.canonical import MalformedRequest
 from aiproxy.middleware.effects import Effect, Ending, Fork, Outcome, Reply, Wait
 from aiproxy.middleware.ensembles import answers
@@ -18,7 +19,6 @@ from aiproxy.middleware.ensembles.answers import Shape
 from aiproxy.middleware.ensembles.joint import Joint
 from aiproxy.middleware.ensembles.panel import Panel, Seat
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.serving import Steps
 
 log = getLogger("aiproxy")
 

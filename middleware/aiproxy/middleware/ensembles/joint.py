@@ -6,7 +6,10 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware import opening, whole
+from aiproxy.middleware.answering import opening, whole
+from aiproxy.middleware.answering.outcome import Fault, Rejection
+from aiproxy.middleware.answering.prepare import Outgoing
+from aiproxy.middleware.answering.serving import Serving, Steps
 from aiproxy.middleware.decision import Attempt
 from aiproxy.middleware.dialects.anthropic.usage import write_usage
 from aiproxy.middleware.dialects.canonical import Usage
@@ -15,11 +18,8 @@ from aiproxy.middleware.dialects.usage import chat_usage, responses_usage, union
 from aiproxy.middleware.effects import Answer
 from aiproxy.middleware.ensembles.panel import Panel, Seat, total_cost, total_usage
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.members import patch
-from aiproxy.middleware.outcome import Fault, Rejection
-from aiproxy.middleware.prepare import Outgoing
+from aiproxy.middleware.intake.members import patch
 from aiproxy.middleware.registry import Model
-from aiproxy.middleware.serving import Serving, Steps
 
 #: Where an answer has its usage, and in which words, by the client's endpoint.
 _USAGE: Final[Mapping[str, tuple[str, Callable[[Usage], dict[str, Any]]]]] = {

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import orjson
 
-from aiproxy.middleware.asides import aside
-from aiproxy.middleware.attempts import attempt_all
+from aiproxy.middleware.answering.asides import aside
+from aiproxy.middleware.answering.attempts import attempt_all
+from aiproxy.middleware.answering.serving import Asked, Serving, Steps
 from aiproxy.middleware.auto.answer_check import unfenced
 from aiproxy.middleware.dialects import estimate
 from aiproxy.middleware.dialects.canonical import (
@@ -33,7 +34,6 @@ from aiproxy.middleware.effects import Reply
 from aiproxy.middleware.ensembles.panel import Judge
 from aiproxy.middleware.ensembles.planning import JUDGE_TOKENS, shown_tokens
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.serving import Asked, Serving, Steps
 
 log = getLogger("aiproxy")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import fsum
 from typing import Any, Final, Literal, TypeAlias
 
+from aiproxy.middleware.answering.serving import Serving
 from aiproxy.middleware.decision import Attempt
 from aiproxy.middleware.dialects.canonical import Usage
 from aiproxy.middleware.effects import Reply
@@ -16,9 +17,8 @@ from aiproxy.middleware.ensembles.roster import Ensemble, Member
 from aiproxy.middleware.ensembles.voting import Figures, Verdict, Vote
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import Intent
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.routing.plan import Plan
-from aiproxy.middleware.serving import Serving
 
 #: *planned*: about to be asked; *ok*: its answer counts; *failed*; *late*: stopped at the ensemble's
 #: deadline or when nothing depended on it any more; *invalid*: its answer is no vote; *left_out*: it

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from aiproxy.middleware.asides import aside, asked_for, intent_for
+from aiproxy.middleware.answering.asides import aside, asked_for, intent_for
+from aiproxy.middleware.answering.serving import Serving
 from aiproxy.middleware.ensembles.panel import Judge, Panel, Seat
 from aiproxy.middleware.ensembles.roster import Ensemble
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.routing.plan import Plan, Ranked
 from aiproxy.middleware.routing.refusing import NoCandidate, Rejected
-from aiproxy.middleware.serving import Serving
 
 #: Tokens a judge may take to say whom it chooses: a reasoning model thinks first.
 JUDGE_TOKENS: Final = 512

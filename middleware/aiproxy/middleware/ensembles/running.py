@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from aiproxy.middleware.answering.serving import Steps
 from aiproxy.middleware.dialects.canonical import MalformedRequest
 from aiproxy.middleware.effects import Effect, Outcome
 from aiproxy.middleware.ensembles import answers, judging, voting
@@ -23,7 +24,6 @@ from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.preferences import Preferences
 from aiproxy.middleware.routing.refusing import unknown_model
-from aiproxy.middleware.serving import Steps
 
 _SHAPED: Final = frozenset({"json_schema", "json_mode"})
 _STRATEGY: Final = "X-AI-Routing-Strategy"

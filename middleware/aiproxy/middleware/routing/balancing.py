@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from aiproxy.middleware.health import Track
 from aiproxy.middleware.registry import Endpoint, Model, Provider
-from aiproxy.middleware.windows import percentiles
+from aiproxy.middleware.watching.windows import percentiles
 
 _MOST_GROUPS: Final = 1024
 #: Places in their cycle at which new groups begin.

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, Final
 
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
-from aiproxy.middleware.prices import Price
+from aiproxy.middleware.money.prices import Price
 from aiproxy.middleware.registry import Model
 
 _UNLIMITED: Final = 1 << 62

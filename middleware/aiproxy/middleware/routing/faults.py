@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from aiproxy.middleware import trust
 from aiproxy.middleware.dialects.codecs import spoken
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
 from aiproxy.middleware.registry import Model
+from aiproxy.middleware.security import trust
 
 #: A model nobody has asked yet is taken to answer 19 of 20 calls, as if five had been made.
 _PRIOR_CALLS: Final = 5.0

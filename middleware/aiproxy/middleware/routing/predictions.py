@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from aiproxy.middleware.intent import Intent
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.plan import Plan, worst_cost
 from aiproxy.middleware.routing.strategies import usual_cost

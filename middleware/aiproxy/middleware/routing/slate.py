@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aiproxy.middleware import trust
 from aiproxy.middleware.dialects.codecs import lossy
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
-from aiproxy.middleware.prices import Price
+from aiproxy.middleware.money.prices import Price
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.board import SHORTEST, Board
 from aiproxy.middleware.routing.faults import static_fault
 from aiproxy.middleware.routing.refusing import Rejected
+from aiproxy.middleware.security import trust
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiproxy.middleware.intent import Intent
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.facts import CandidateFacts, RequestFacts
 from aiproxy.middleware.routing.ruling import Compiled

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from aiproxy.middleware.health import Thresholds, Track
-from aiproxy.middleware.windows import Estimate, Latencies
+from aiproxy.middleware.watching.windows import Estimate, Latencies
 
 #: Latencies told of one target: the newest.
 _TOLD: Final = 32

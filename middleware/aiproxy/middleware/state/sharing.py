@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from aiproxy.middleware.health import Track
 from aiproxy.middleware.state.evidence import Report, judge, pooled, report_of, seen_in, seen_of
 from aiproxy.middleware.state.valkey import News, StoreLost
-from aiproxy.middleware.windows import Estimate
+from aiproxy.middleware.watching.windows import Estimate
 
 if TYPE_CHECKING:
     from aiproxy.middleware.registry import Registry

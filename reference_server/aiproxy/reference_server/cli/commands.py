@@ -188,7 +188,7 @@ def providers(path: str | None, as_json: bool) -> None:
 @AS_JSON
 def costs(path: str | None, by: str, since: str, as_json: bool) -> None:
     """Print what was spent, from the ledger that budget.cost_db names."""
-    from aiproxy.middleware.ledger import LedgerUnusable
+    from aiproxy.middleware.money.ledger import LedgerUnusable
     from aiproxy.reference_server.costs import BadQuestion, cost_rows
 
     try:

@@ -7,10 +7,10 @@ from typing import Any
 import falcon.asgi
 
 from aiproxy.middleware import Gateway
-from aiproxy.middleware.condition import provider_condition
 from aiproxy.middleware.errors import ProxyError
-from aiproxy.middleware.ingress import Routes
+from aiproxy.middleware.intake.ingress import Routes
 from aiproxy.middleware.registry import Model, Provider
+from aiproxy.middleware.watching.condition import provider_condition
 from aiproxy.spec import HEADERS
 
 

@@ -10,9 +10,9 @@ import falcon
 import falcon.asgi
 import orjson
 
-from aiproxy.middleware.admission import read_json
 from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.gateway import MODEL_CREATED
+from aiproxy.middleware.intake.admission import read_json
 from aiproxy.reference_server.onnx.local_models import LocalModels
 from aiproxy.reference_server.resources.documents import send
 

@@ -17,7 +17,7 @@ from aiproxy.middleware.config.faults import breaches, suggestion
 from aiproxy.middleware.config.loading import read_tree
 from aiproxy.middleware.config.nodes import Located, Path
 from aiproxy.middleware.config.shape import Shape, fill, shape_of
-from aiproxy.middleware.ingress import Routes
+from aiproxy.middleware.intake.ingress import Routes
 from aiproxy.middleware.settings import build_settings
 from aiproxy.reference_server.configuration import BASE
 from aiproxy.reference_server.simulate.conditions import faults_of

@@ -8,8 +8,8 @@ from typing import Final
 
 from aiproxy.middleware import Gateway
 from aiproxy.middleware.effects import Answer, Call, Failure
-from aiproxy.middleware.monitor import Look, judge
 from aiproxy.middleware.registry import Model, Provider
+from aiproxy.middleware.watching.monitor import Look, judge
 from aiproxy.reference_server.simulate.clock import Timer
 from aiproxy.reference_server.simulate.world import World
 

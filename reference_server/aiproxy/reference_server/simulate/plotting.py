@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from aiproxy.middleware.money import PER_USD
+from aiproxy.middleware.money.amounts import PER_USD
 from aiproxy.reference_server.simulate.result import Result, Row, percentile
 
 #: Stretches the run is divided into.

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from aiproxy.middleware.decision import Decision
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.reference_server.simulate.breakers import Transition
 from aiproxy.reference_server.simulate.conditions import Check
 

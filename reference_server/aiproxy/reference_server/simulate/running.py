@@ -14,10 +14,10 @@ from aiproxy.middleware import Gateway
 from aiproxy.middleware.decision import Decision
 from aiproxy.middleware.effects import Reply
 from aiproxy.middleware.exchange import Exchange
-from aiproxy.middleware.front import Front
 from aiproxy.middleware.gateway import Runtime
-from aiproxy.middleware.ingress import Route
-from aiproxy.middleware.money import usd
+from aiproxy.middleware.intake.front import Front
+from aiproxy.middleware.intake.ingress import Route
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.reference_server.simulate.breakers import Watch
 from aiproxy.reference_server.simulate.clock import Clock
 from aiproxy.reference_server.simulate.driving import Course

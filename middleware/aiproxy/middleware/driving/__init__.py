@@ -1,0 +1,1 @@
+"""What the two mounts need beside their own effects: branches and mirrors."""

@@ -1,0 +1,1 @@
+"""Amounts, prices, what a request may cost, and what was spent."""
