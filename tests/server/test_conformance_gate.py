@@ -22,7 +22,7 @@ from aiproxy.spec import validate
 PYTEST = str(COMMANDS / "pytest")
 MOUNTED = Path(__file__).with_name("mounted.py")
 #: What the README says our server proves.
-CLAIM = 2
+CLAIM = 3
 OURS = ("--launch", f"{AIPROXY} serve --config {{config}} --port {{port}}")
 
 
@@ -34,7 +34,7 @@ def graded(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
@@ -47,7 +47,7 @@ def commanded(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
