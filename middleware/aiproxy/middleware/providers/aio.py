@@ -9,7 +9,6 @@ import functools
 import logging
 import select
 import socket
-import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
 from math import inf
@@ -29,6 +28,7 @@ from .bodies import (
     opens_stream,
     without_coding,
 )
+from .failures import CUT, SHORT, UNSENDABLE, Chain, broken, connect_failure, holds, unexpected
 from .link import Link, tls_context
 from .progress import UNFINISHED, Phase, Progress, causes
 from .unread import surely_unread
@@ -555,64 +555,30 @@ _CUT: Final = (http_exceptions.ContentLengthError, http_exceptions.TransferEncod
 
 
 def _failure(error: BaseException, progress: _Progress) -> Failure:
-    """Name a failure. Texts of exceptions stay out: they carry URLs and peer bytes."""
+    """Name a failure."""
     chain = tuple(causes(error))
-    if _any(chain, socket.gaierror) or _any(chain, aiohttp.ClientConnectorDNSError):
+    if holds(chain, (socket.gaierror, aiohttp.ClientConnectorDNSError)):
         return Failure("dns_failure", "the host name does not resolve")
-    if _any(chain, aiohttp.InvalidURL) or _any(chain, aiohttp.NonHttpUrlClientError):
+    if holds(chain, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return Failure("protocol_error", "the target is not an http or https URL")
     if progress.phase == "connecting":
-        return _connect_failure(chain)
-    if _any(chain, http_exceptions.LineTooLong):
+        late = (TimeoutError, ConnectionAbortedError)
+        return connect_failure(chain, unverified=aiohttp.ServerFingerprintMismatch, late=late)
+    if holds(chain, http_exceptions.LineTooLong):
         return Failure("too_large", "one line of the response is above its bound")
     if progress.handler is not None and progress.handler.garbled:
         return Failure("protocol_error", "the response is not HTTP/1.1")
-    if _any(chain, _CUT):
+    if holds(chain, _CUT):
         return _cut(chain, progress)
-    if _any(chain, aiohttp.http.HttpProcessingError) or _any(chain, aiohttp.ClientResponseError):
+    if holds(chain, (aiohttp.http.HttpProcessingError, aiohttp.ClientResponseError)):
         return Failure("protocol_error", "the response is not HTTP/1.1")
-    if _any(chain, OSError) or _any(chain, aiohttp.ClientConnectionError):
-        return _broken(chain, progress)
-    if _any(chain, ValueError) and progress.phase == "waiting":
-        return Failure("protocol_error", "the request cannot be written as HTTP/1.1")
-    _log.error("unexpected %s while a provider was called", type(error).__name__, exc_info=error)
-    return Failure("protocol_error", f"unexpected {type(error).__name__}")
+    if holds(chain, (OSError, aiohttp.ClientConnectionError)):
+        return broken(chain, progress.phase, heard=progress.heard)
+    if holds(chain, ValueError) and progress.phase == "waiting":
+        return UNSENDABLE
+    return unexpected(error, "a provider was called")
 
 
-def _connect_failure(chain: tuple[BaseException, ...]) -> Failure:
-    if _any(chain, ssl.SSLCertVerificationError) or _any(chain, aiohttp.ServerFingerprintMismatch):
-        return Failure("tls_failure", "the certificate does not verify")
-    if _any(chain, ssl.SSLError):
-        return Failure("tls_failure", "the TLS handshake failed")
-    if _any(chain, TimeoutError) or _any(chain, ConnectionAbortedError):
-        return Failure("connect_timeout", "no connection in time")
-    if _any(chain, OSError):
-        return Failure("connect_refused", "no connection")
-    if _any(chain, ValueError):
-        return Failure("protocol_error", "the request cannot be written as HTTP/1.1")
-    _log.error("unexpected %s while connecting", type(chain[0]).__name__, exc_info=chain[0])
-    return Failure("protocol_error", f"unexpected {type(chain[0]).__name__}")
-
-
-def _broken(chain: tuple[BaseException, ...], progress: _Progress) -> Failure:
-    if progress.phase == "reading":
-        return Failure("reset", "the connection broke inside the body")
-    if progress.heard:
-        return Failure("reset", "the connection broke inside the response head")
-    if _any(chain, ssl.SSLError):
-        return Failure("tls_failure", "TLS failed after the handshake")
-    return Failure("connect_refused", "the connection closed before an answer")
-
-
-def _cut(chain: tuple[BaseException, ...], progress: _Progress) -> Failure:
+def _cut(chain: Chain, progress: _Progress) -> Failure:
     lost = progress.handler.lost if progress.handler is not None else None
-    if lost is None and _any(chain, http_exceptions.ContentLengthError):
-        return Failure("protocol_error", "the body is shorter than its content-length")
-    return Failure("reset", "the connection broke inside the body")
-
-
-def _any(
-    chain: tuple[BaseException, ...],
-    kind: "type[BaseException] | tuple[type[BaseException], ...]",
-) -> bool:
-    return any(isinstance(error, kind) for error in chain)
+    return SHORT if lost is None and holds(chain, http_exceptions.ContentLengthError) else CUT

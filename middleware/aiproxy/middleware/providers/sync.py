@@ -35,6 +35,7 @@ from .bodies import (
     opens_stream,
     without_coding,
 )
+from .failures import CUT, SHORT, UNSENDABLE, broken, connect_failure, holds, unexpected
 from .interrupts import Interrupt
 from .link import Link, tls_context
 from .progress import UNFINISHED, Progress, causes
@@ -582,60 +583,35 @@ def _unused(connection: Any) -> Any:
 
 
 def _failure(error: BaseException, progress: _Progress) -> Failure:
-    """Name a failure. Texts of exceptions stay out: they carry URLs and peer bytes."""
+    """Name a failure."""
     chain = tuple(causes(error))
-    if _any(chain, TimeoutError) or _any(chain, urllib3.exceptions.ReadTimeoutError):
+    if holds(chain, (TimeoutError, urllib3.exceptions.ReadTimeoutError)):
         return progress.timed_out()
-    if _any(chain, socket.gaierror) or _any(chain, urllib3.exceptions.NameResolutionError):
+    if holds(chain, (socket.gaierror, urllib3.exceptions.NameResolutionError)):
         return Failure("dns_failure", "the host name does not resolve")
-    if _any(chain, urllib3.exceptions.LocationValueError):
+    if holds(chain, urllib3.exceptions.LocationValueError):
         return Failure("protocol_error", "the target is not an http or https URL")
     if progress.phase == "connecting":
-        return _connect_failure(chain)
-    if _any(chain, http.client.LineTooLong):
+        return connect_failure(
+            chain,
+            tls=urllib3.exceptions.SSLError,
+            refused=urllib3.exceptions.NewConnectionError,
+        )
+    if holds(chain, http.client.LineTooLong):
         return Failure("too_large", "one line of the response is above its bound")
-    if _any(chain, OSError) or _any(chain, http.client.RemoteDisconnected):
-        return _broken(chain, progress)
-    if _any(chain, http.client.IncompleteRead) and progress.wire is not None:
+    if holds(chain, (OSError, http.client.RemoteDisconnected)):
+        return broken(chain, progress.phase, heard=progress.heard)
+    if holds(chain, http.client.IncompleteRead) and progress.wire is not None:
         return _cut(progress.wire, progress)
-    if _any(chain, http.client.HTTPException) or _any(chain, urllib3.exceptions.HTTPError):
+    if holds(chain, (http.client.HTTPException, urllib3.exceptions.HTTPError)):
         return Failure("protocol_error", "the response is not HTTP/1.1")
-    if _any(chain, ValueError) and progress.phase == "waiting":
-        return Failure("protocol_error", "the request cannot be written as HTTP/1.1")
-    _log.error("unexpected %s while a provider was called", type(error).__name__, exc_info=error)
-    return Failure("protocol_error", f"unexpected {type(error).__name__}")
-
-
-def _connect_failure(chain: tuple[BaseException, ...]) -> Failure:
-    if _any(chain, ssl.SSLCertVerificationError):
-        return Failure("tls_failure", "the certificate does not verify")
-    if _any(chain, ssl.SSLError) or _any(chain, urllib3.exceptions.SSLError):
-        return Failure("tls_failure", "the TLS handshake failed")
-    if _any(chain, OSError) or _any(chain, urllib3.exceptions.NewConnectionError):
-        return Failure("connect_refused", "no connection")
-    if _any(chain, ValueError):
-        return Failure("protocol_error", "the request cannot be written as HTTP/1.1")
-    _log.error("unexpected %s while connecting", type(chain[0]).__name__, exc_info=chain[0])
-    return Failure("protocol_error", f"unexpected {type(chain[0]).__name__}")
-
-
-def _broken(chain: tuple[BaseException, ...], progress: _Progress) -> Failure:
-    if progress.phase == "reading":
-        return Failure("reset", "the connection broke inside the body")
-    if progress.heard:
-        return Failure("reset", "the connection broke inside the response head")
-    if _any(chain, ssl.SSLError):
-        return Failure("tls_failure", "TLS failed after the handshake")
-    return Failure("connect_refused", "the connection closed before an answer")
+    if holds(chain, ValueError) and progress.phase == "waiting":
+        return UNSENDABLE
+    return unexpected(error, "a provider was called")
 
 
 def _cut(wire: _Wire, progress: _Progress) -> Failure:
     if not wire.ended:
         return Failure("protocol_error", "the body is not framed as HTTP/1.1")
-    if progress.response is not None and "content-length" in progress.response.headers:
-        return Failure("protocol_error", "the body is shorter than its content-length")
-    return Failure("reset", "the connection broke inside the body")
-
-
-def _any(chain: tuple[BaseException, ...], kind: type[BaseException]) -> bool:
-    return any(isinstance(error, kind) for error in chain)
+    declared = progress.response is not None and "content-length" in progress.response.headers
+    return SHORT if declared else CUT
