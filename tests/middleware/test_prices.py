@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from aiproxy.middleware.config import load_config
 from aiproxy.middleware.dialects.canonical import Usage, UsageEvent
 from aiproxy.middleware.dialects.codecs import codec
-from aiproxy.middleware.money.amounts import prices, usd
+from aiproxy.middleware.money import prices
+from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.money.prices import Price, known_price
 from aiproxy.middleware.registry import build
 

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ class SyncFace:
     def call(self, call: Call) -> Answer | Failure:
         return self.transports.call(call)
 
+    def idle(self, seconds: float) -> None:
+        """Let time pass between two calls."""
+        time.sleep(seconds)
+
     def read(self, stream: object, timeout_s: float | None = 5.0, soft: bool = False) -> Any:
         return self.transports.read(Read(stream, timeout_s, soft))
 
@@ -60,6 +65,10 @@ class AsyncFace:
 
     def call(self, call: Call) -> Answer | Failure:
         return self._runner.run(self.transports.call(call))
+
+    def idle(self, seconds: float) -> None:
+        """Let time pass between two calls, with the loop running as a server's does."""
+        self._runner.run(asyncio.sleep(seconds))
 
     def read(self, stream: object, timeout_s: float | None = 5.0, soft: bool = False) -> Any:
         return self._runner.run(self.transports.read(Read(stream, timeout_s, soft)))

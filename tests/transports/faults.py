@@ -402,12 +402,22 @@ class FaultServer:
             self._threads.append(thread)
             thread.start()
 
+    @staticmethod
+    def _secured(accepted: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+        with accepted.dup() as kept:
+            try:
+                return tls.wrap_socket(accepted, server_side=True)
+            except OSError:
+                # closed with something unread, the connection would be reset and the alert lost
+                _read_out(kept)
+                raise
+
     def _serve(self, accepted: socket.socket) -> None:
         opened = accepted
         self._open.add(accepted)
         try:
             if self.tls is not None:
-                opened = self.tls.wrap_socket(accepted, server_side=True)
+                opened = self._secured(accepted, self.tls)
                 self._open.add(opened)
             connection = Connection(opened, self)
             with opened.makefile("rb") as lines:
@@ -423,6 +433,14 @@ class FaultServer:
             self._open.discard(accepted)
             self._open.discard(opened)
             opened.close()
+
+
+def _read_out(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.settimeout(2)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
 
 
 def _request(lines: object) -> Request | None:
