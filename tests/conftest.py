@@ -9,7 +9,7 @@ import pytest
 
 #: Property tests draw this part of their examples, other ones every time; all of them, and for as
 #: long as it takes, with AIPROXY_THOROUGH=1.
-EXAMPLES = 1.0 if os.environ.get("AIPROXY_THOROUGH") else 0.15
+EXAMPLES = 1.0 if os.environ.get("AIPROXY_THOROUGH") else 0.1
 LEAST = 15
 
 

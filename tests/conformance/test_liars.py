@@ -26,7 +26,9 @@ def canned(config: Path, port: int) -> Iterator[str]:
     ("started", "highest"),
     [
         pytest.param(canned, 0, id="canned-200", marks=pytest.mark.slow),
-        pytest.param(launcher("header-liar", "always-first"), 1, id="header-liar"),
+        pytest.param(
+            launcher("header-liar", "always-first"), 1, id="header-liar", marks=pytest.mark.slow
+        ),
         pytest.param(launcher("always-first"), 1, id="always-first"),
     ],
 )
@@ -37,7 +39,8 @@ def test_a_liar_reaches_level_1_at_most(started: Launcher, highest: int):
     assert not with_status(report, Status.HARNESS_ERROR, Status.UNREACHABLE)
 
 
-@pytest.mark.parametrize("claimed", [pytest.param(None, marks=pytest.mark.slow), 5])
+@pytest.mark.slow
+@pytest.mark.parametrize("claimed", [None, 5])
 def test_a_plain_proxy_proves_level_1_exactly_whatever_it_claims(claimed: int | None):
     told = Options(level=2, seed=7, launcher=pass_through, target=Target(level=claimed))
     report = run("", told)

@@ -1,9 +1,8 @@
 """The checks of levels 2 and above are graded: a right router is green, each defect is seen.
 
-By default the defects of levels 1 and 2 are run against the modules of the suite that hold the checks
-they must turn red, unless those wait on purpose; with ``-m slow`` the others are; with ``-m exhaustive``
-all are run against the whole suite, which takes half an hour. Defects that cannot be mistaken for one another share a run. A run waits more than it works,
-so some go on at once.
+With ``-m slow`` the defects are run against the modules of the suite that hold the checks they must turn
+red, with ``-m exhaustive`` against the whole suite, which takes half an hour. Defects that cannot be
+mistaken for one another share a run. A run waits more than it works, so some go on at once.
 """
 
 import os
@@ -18,8 +17,6 @@ from right_defects import (
     groups,
     judged_near,
     judged_together,
-    level,
-    modules,
     mutants,
     near_groups,
     red,
@@ -30,22 +27,13 @@ from aiproxy.conformance import Status
 from aiproxy.conformance.planning import home
 from aiproxy.conformance.scoring import CONTROLLED, scored
 
-HIGHEST, USUAL, QUICK = 5, 3, 2
+HIGHEST, USUAL = 5, 3
 AT_ONCE = 3
-# Modules whose scenarios wait: for a circuit to close, a peer to be missed, a latency to be learnt.
-PATIENT = {"budgets", "circuits", "fallback_chain", "mesh_status", "monitor", "optimisation"}
 
 
 def near() -> list[Any]:
     """Return the groups of a run each, with their marks."""
-    return [
-        pytest.param(
-            group,
-            id=group[0],
-            marks=[pytest.mark.slow] * (level(group) > QUICK or bool(modules(group) & PATIENT)),
-        )
-        for group in near_groups()
-    ]
+    return [pytest.param(group, id=group[0], marks=pytest.mark.slow) for group in near_groups()]
 
 
 def together() -> list[Any]:
@@ -78,11 +66,11 @@ def verdict(request: pytest.FixtureRequest) -> Iterator[Callable[..., dict[str, 
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("proven", [QUICK, pytest.param(HIGHEST, marks=pytest.mark.slow)])
-def test_the_right_router_proves_its_level_without_a_warning(proven: int):
-    report = graded(level=proven)
+@pytest.mark.slow
+def test_the_right_router_proves_its_level_without_a_warning():
+    report = graded(level=HIGHEST)
     noticed = {r.check: r.reason for r in report.results if r.status is Status.WARN}
-    assert (report.grade.level, [r.check for r in report.red], noticed) == (proven, [], {})
+    assert (report.grade.level, [r.check for r in report.red], noticed) == (HIGHEST, [], {})
 
 
 @pytest.mark.parametrize("near", near())

@@ -337,6 +337,7 @@ def shape(payload: Any) -> str:
     return f"{kind}:{members}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", HEARD)
 def test_a_flood_is_not_kept(dialect: str) -> None:
     """A decoder and an observer hold what the answer needs, not what was sent: ten thousand events

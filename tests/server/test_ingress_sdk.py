@@ -119,6 +119,7 @@ def _run(sdk: str, upstreams: Any, folder: Path) -> Ran:
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 @pytest.mark.parametrize(("sdk", "case"), CASES)
 def test_the_sdk_is_content(runs: Any, sdk: str, case: str) -> None:
     told = runs(sdk).told[case]
@@ -126,12 +127,14 @@ def test_the_sdk_is_content(runs: Any, sdk: str, case: str) -> None:
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 @pytest.mark.parametrize("sdk", SDKS)
 def test_the_script_ran_every_case_and_no_other(runs: Any, sdk: str) -> None:
     assert set(runs(sdk).told) == {*_cases(SDKS[sdk][0]), "version"}
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 @pytest.mark.parametrize("sdk", SDKS)
 def test_the_clients_key_goes_no_further_and_is_nowhere_written(runs: Any, sdk: str) -> None:
     ran = runs(sdk)
@@ -146,6 +149,7 @@ def test_the_clients_key_goes_no_further_and_is_nowhere_written(runs: Any, sdk: 
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 @pytest.mark.parametrize("sdk", SDKS)
 def test_the_shape_of_an_answer_is_asked_for_upstream(runs: Any, sdk: str) -> None:
     [request] = runs(sdk).seen["shaped"]
@@ -154,6 +158,7 @@ def test_the_shape_of_an_answer_is_asked_for_upstream(runs: Any, sdk: str) -> No
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 @pytest.mark.parametrize("sdk", SDKS)
 def test_no_upstream_is_sent_a_word_of_ours(runs: Any, sdk: str) -> None:
     for seen in runs(sdk).seen.values():

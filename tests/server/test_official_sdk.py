@@ -110,12 +110,14 @@ def ran(request: pytest.FixtureRequest, upstreams: Any, tmp_path_factory: Any) -
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 @pytest.mark.parametrize("case", _cases())
 def test_the_sdk_is_content(ran: Ran, case: str) -> None:
     assert ran.told[case]["ok"], ran.told[case]["detail"]
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 def test_the_script_ran_every_case_and_no_other(ran: Ran, request: pytest.FixtureRequest) -> None:
     assert set(ran.told) == {*_cases(), "version"}
     wanted = request.node.callspec.params["ran"]
@@ -123,6 +125,7 @@ def test_the_script_ran_every_case_and_no_other(ran: Ran, request: pytest.Fixtur
 
 
 @pytest.mark.sdk
+@pytest.mark.slow
 def test_the_retries_of_the_sdk_do_not_multiply_ours(ran: Ran) -> None:
     """The SDK retries 429 and 5xx twice unless it is told not to. A 500 has been tried again by us,
     so its answer says ``x-should-retry: false``; a lone 429 has not, so it says when to come back."""
