@@ -191,3 +191,15 @@ def test_a_usual_prompt_takes_less_than_a_millisecond(bundled):
             bundled.classify(body)
         best = min(best, (time.perf_counter() - began) / len(bodies))
     assert best < 0.001
+
+
+@pytest.mark.parametrize(
+    "inside", ["3f9dr7c1", "a1pdf9e", "nonce-77b0tl5d", "0x1def9sql2", "q_dr_9"]
+)
+def test_letters_inside_an_id_are_no_words(inside):
+    """Two requests that differ in an id are about the same task."""
+    assert classify(asked(f"Say hello to {inside}, please.")) == "general"
+
+
+def test_a_version_behind_a_word_leaves_it_a_word():
+    assert classify(asked("Which changes of python3 matter most?")) == "coding"

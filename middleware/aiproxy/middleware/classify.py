@@ -22,7 +22,8 @@ _MANY: Final = 60
 _SHAPED: Final = 700
 #: What one shape counts for, in words.
 _SHAPE: Final = 3.0
-_WORD: Final = compile_pattern(r"[a-z][a-z+#]*")
+#: A whole word, a version number behind it or not; letters inside an id or a hash are none.
+_WORD: Final = compile_pattern(r"(?<![a-z0-9_])[a-z][a-z+#]*+(?=\d{0,2}(?![a-z0-9_]))")
 
 
 def _words(text: str) -> frozenset[str]:
