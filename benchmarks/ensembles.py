@@ -40,7 +40,7 @@ def main(rounds: int = 5, requests: int = 20) -> tuple[Figures, list[str]]:
         folder = Path(name)
         port = processes.free_port()
         upstream = processes.start(
-            [sys.executable, HERE / "delayed_upstream.py", port],
+            [sys.executable, HERE / "fake_upstream.py", port],
             processes.LOAD_CPU,
             folder / "upstream.log",
         )

@@ -1,6 +1,7 @@
 """A provider that costs next to nothing: `python fake_upstream.py PORT`.
 
-The first segment of the path says what it does: /small, /large, /bad (500), /sse, /paced.
+The first segment of the path says what it does: /small, /large, /bad (500), /sse, /paced;
+a number is a small answer after so many milliseconds: /0, /300.
 """
 
 import asyncio
@@ -53,9 +54,15 @@ class Provider(asyncio.Protocol):
             kind = head.split(b" ", 2)[1].split(b"/", 2)[1]
             if kind in (b"sse", b"paced"):
                 self.task = asyncio.ensure_future(self.stream(kind == b"paced"))
+            elif kind.isdigit():
+                asyncio.get_running_loop().call_later(int(kind) / 1000, self.answer_late)
             else:
                 self.transport.write(ANSWERS[kind])
         self.kept = kept
+
+    def answer_late(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(ANSWERS[b"small"])
 
     async def stream(self, paced: bool) -> None:
         self.transport.write(_STREAM)
