@@ -111,22 +111,38 @@ def test_nobody_overwrites_what_somebody_else_wrote(make_store: Any) -> None:
 
 
 def test_a_row_is_made_once(make_store: Any) -> None:
-    first = make_store()
-    first.get([A])
-    stores = [make_store(again=True) for _ in range(6)]
-    made: list[bool] = []
+    """Also where none of them found the tables: all make them at the same time."""
+    make_store()
+    assert _made_by_all([make_store(again=True) for _ in range(6)]) == [False] * 5 + [True]
+
+
+def test_many_make_the_tables_of_one_file(tmp_path: Any, clock: Any) -> None:
+    for number in range(40):
+        url = f"sqlite:///{tmp_path / str(number)}.db"
+        stores = [SqlStore(url, ttl_s=60.0, most=9, clock=clock) for _ in range(8)]
+        assert _made_by_all(stores) == [False] * 7 + [True]
+        for store in stores:
+            store.close()
+
+
+def _made_by_all(stores: list[Any]) -> list[bool | str]:
+    """What each of them says when all make the same row at the same time."""
+    made: list[bool | str] = []
+    together = threading.Barrier(len(stores))
 
     def make(store: Any, number: int) -> None:
-        made.append(store.put([Change(A, 0, b"%d" % number, b"")]))
+        together.wait(60)
+        try:
+            made.append(store.put([Change(A, 0, b"%d" % number, b"")]))
+        except StoreDown as fault:
+            made.append(str(fault))
 
-    threads = [
-        threading.Thread(target=make, args=pair) for pair in zip(stores, range(6), strict=False)
-    ]
+    threads = [threading.Thread(target=make, args=(store, n)) for n, store in enumerate(stores)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(made) == [False] * 5 + [True]
+    return sorted(made, key=str)
 
 
 KEYS = st.sampled_from([A, B, C, ("p", "b")])

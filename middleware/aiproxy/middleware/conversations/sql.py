@@ -4,6 +4,7 @@ The schema has a version of its own, in a table beside: it is made when the stor
 and a database of another version is refused rather than guessed at.
 """
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,18 +13,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import (
-    IntegrityError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from aiproxy.middleware.conversations.stores import Change, Key, Row, StoreDown
 
 VERSION: Final = 1
 _COMPONENT: Final = "conversations"
 _BUSY_S: Final = 5
+#: Names the lock of PostgreSQL under which the tables are made.
+_MAKING: Final = 0x61697078
 #: Rows let go of in one change, so that no change waits for a long one.
 _AT_ONCE: Final = 100
 
@@ -71,6 +69,9 @@ class SqlStore:
         self._engine = sa.create_engine(url, **options)
         if url.startswith("sqlite:"):
             event.listen(self._engine, "connect", _tuned)
+            event.listen(self._engine, "begin", _begun)
+        #: The same database, for those who change it.
+        self._writing = self._engine.execution_options(aiproxy_writes=True)
         self._ttl_s, self._most, self._clock = ttl_s, most, clock
         self._ready = False
         self._lock = Lock()
@@ -96,7 +97,7 @@ class SqlStore:
         now = self._clock()
         try:
             self._prepare()
-            with self._engine.connect() as link, link.begin() as transaction:
+            with self._writing.connect() as link, link.begin() as transaction:
                 # In one order for all, so that two of them never wait for each other.
                 for change in sorted(changes, key=lambda change: change.key):
                     if not self._make(link, change, now):
@@ -188,15 +189,15 @@ class SqlStore:
         return True
 
     def _prepare(self) -> None:
-        """Make the tables where there are none."""
+        """Make the tables where there are none, one process at a time."""
         if self._there():
             return
-        with self._lock:
-            try:
-                _METADATA.create_all(self._engine)
-            except (OperationalError, IntegrityError, ProgrammingError):
-                _METADATA.create_all(self._engine)  # another process made them in between
-            with suppress(IntegrityError), self._engine.begin() as link:  # or is doing so
+        with self._lock, self._writing.begin() as link:
+            if link.dialect.name == "postgresql":
+                link.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING)))
+            _METADATA.create_all(link)
+            known = sa.select(_VERSIONS.c.version).where(_VERSIONS.c.component == _COMPONENT)
+            if link.execute(known).first() is None:
                 link.execute(_VERSIONS.insert().values(component=_COMPONENT, version=VERSION))
         self._there()
 
@@ -204,7 +205,17 @@ class SqlStore:
 def _tuned(connection: Any, _: Any) -> None:
     """Readers do not wait for a writer, and a change need not be on the disk before it counts: a
     power cut may lose the last ones, never the file."""
+    connection.isolation_level = None  # transactions begin where we say so: `_begun`
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # Who switches waits for nobody; the file stays as it is switched, whoever did it.
+    with suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+def _begun(link: sa.Connection) -> None:
+    """Who will change something says so at once and waits for its turn; a reader that becomes a
+    writer would be refused instead of waiting."""
+    writes = link.get_execution_options().get("aiproxy_writes")
+    link.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
