@@ -1,6 +1,6 @@
 """Benchmarks of the gateway beside others, as ratios from interleaved rounds.
 
-    python benchmarks/run.py json|sse|failover|untouched|startup|micro|translation|ensembles|all|smoke
+    python benchmarks/run.py json|sse|failover|untouched|startup|micro|translation|ensembles|local|all|smoke
         [options]
 
 See README.md in this folder for what is measured and how to add a peer.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ensembles
+import local
 import micro
 import processes
 import translation
@@ -247,6 +248,13 @@ def run_ensembles(options: argparse.Namespace, report: Report) -> None:
     report.faults += missed
 
 
+def run_local(options: argparse.Namespace, report: Report) -> None:
+    """Streams of a local model: many over one, and the server over the adapter."""
+    print("\n## local\n")
+    report.figures["local"], missed = local.main(rounds=options.rounds)
+    report.faults += missed
+
+
 def run_all(options: argparse.Namespace, report: Report) -> None:
     for run in (
         run_micro,
@@ -256,6 +264,7 @@ def run_all(options: argparse.Namespace, report: Report) -> None:
         run_sse,
         run_failover,
         run_ensembles,
+        run_local,
         run_startup,
     ):
         run(options, report)
@@ -268,6 +277,7 @@ def run_smoke(options: argparse.Namespace, report: Report) -> None:
     micro.main(rounds=1, budget_s=0.002)
     translation.main(rounds=2, budget_s=0.0)
     ensembles.main(rounds=1, requests=1)
+    local.main(rounds=1, tokens=8, streams=4, size="small")
     ours = ["direct", "raw", "asgi", "wsgi", "server", "server+headers"]
     with open_session(options, [*ours, "page", "page+mw"], ["small", "page"]) as live:
         missing = [n for n in (*ours, "page", "page+mw") if n not in [p.name for p in live.peers]]
@@ -307,6 +317,7 @@ RUNS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
     "micro": run_micro,
     "translation": run_translation,
     "ensembles": run_ensembles,
+    "local": run_local,
     "all": run_all,
     "smoke": run_smoke,
 }

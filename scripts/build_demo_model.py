@@ -12,6 +12,7 @@ the same machine with the same torch; elsewhere the last bits differ, so SHA256S
 """
 
 import argparse
+import asyncio
 import hashlib
 import json
 import random
@@ -38,8 +39,8 @@ from demo_model.tokens import (
 from demo_model.training import Example, Plan, endless, train
 from tokenizers import Tokenizer
 
-from aiproxy.reference_server.onnx.generation import GenerationRequest, Message
-from aiproxy.reference_server.onnx.text_model import DEMO_FOLDER, TextModel
+from aiproxy.reference_server.onnx.folders import DEMO_FOLDER
+from aiproxy.reference_server.onnx.local_models import LocalModels
 from aiproxy.spec import names, schema
 
 VOCABULARY = 2560
@@ -138,7 +139,7 @@ def description(model: Decoder, tokenizer: Tokenizer) -> dict[str, object]:
 
 def report(corpus: Corpus, model: Decoder, out: Path, batches: int) -> None:
     """Measure on held-out wordings with the shipped engine; write heldout.json, the card, the sums."""
-    engine = TextModel.load(str(out))
+    engine = LocalModels.from_config({"models": [{"name": "demo", "path": str(out)}]})
     held = [*corpus.held, *corpus.held_foreign(random.Random(4))]
     right, wrong = measured(engine, held)
     some = random.Random(5).sample(held, min(len(held), MISTYPED))
@@ -165,19 +166,27 @@ def report(corpus: Corpus, model: Decoder, out: Path, batches: int) -> None:
 
 
 def measured(
-    engine: TextModel, pairs: Sequence[Pair]
+    engine: LocalModels, pairs: Sequence[Pair]
 ) -> tuple[dict[str, tuple[int, int]], list[tuple[Pair, str]]]:
     """Return ``family -> (exactly right, asked)`` and the wrong answers."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     wrong = []
-    for pair in pairs:
-        request = GenerationRequest((Message("user", pair.question),), max_tokens=128)
-        said = "".join(token.text for token in engine.generate(request))
+    for pair, said in zip(pairs, asyncio.run(answered(engine, pairs)), strict=True):
         counts[pair.family][0] += said == pair.answer
         counts[pair.family][1] += 1
         if said != pair.answer:
             wrong.append((pair, said))
     return {family: (hits, asked) for family, (hits, asked) in sorted(counts.items())}, wrong
+
+
+async def answered(engine: LocalModels, pairs: Sequence[Pair]) -> list[str]:
+    """Return what the model answers, asked one after the other."""
+    said = []
+    for pair in pairs:
+        messages = [{"role": "user", "content": pair.question}]
+        answer = await engine.chat({"model": "demo", "messages": messages, "max_tokens": 128})
+        said.append(answer["choices"][0]["message"]["content"])
+    return said
 
 
 def spec_digest() -> str:

@@ -237,6 +237,8 @@ def test_a_broken_part_does_not_hide_problems_elsewhere_nor_cause_new_ones() -> 
         ({"providers": {"local": {"runtimes": ["golearn"],
           "models": [{"name": "a", "path": "x", "runtime": "golearn"}]}}},
          "providers.local.models[0].runtime"),
+        ({"providers": {"local": {"models": [{"name": "a", "path": "x", "unload_after": "5m"}]}}},
+         "providers.local.models[0].unload_after"),
         ({"routing": {"policies": [{"if": "request.model == 'gpt-*'", "then": "priority = 1"}]}},
          "routing.policies[0].rules[0].if"),
         ({"budget": {"daily_limit": 10, "monthly_limit": 5}}, "budget.monthly_limit"),

@@ -89,3 +89,20 @@ def test_failover_to_an_api_of_its_own(served, fakes, dialect):
     got = server.post(EMBEDDINGS, body, {**ON, "X-AI-Provider-Preference": "b"})
     assert (got.status, got.provider) == (200, "a")
     assert [row["embedding"] for row in got.json["data"]] == VECTORS
+
+
+@pytest.mark.requirement("AIP-API-017")
+def test_a_context_window_is_held_by_each_text_and_not_by_all_together(pair, fakes):
+    """Fifty texts that fit are asked for together; one that does not is refused, by its member."""
+    facts = {"capabilities": ["embeddings"], "context_window": 100}
+    served = pair(facts, facts)
+    data = [{"object": "embedding", "index": i, "embedding": [1.0]} for i in range(50)]
+    fakes.a.script = Script(body={"object": "list", "model": "m-a", "data": data})
+    for texts in (["word " * 40] * 50, [[1] * 100] * 50):
+        got = served.post(EMBEDDINGS, {"model": "m-a", "input": texts}, ON)
+        assert got.status == 200, got
+    for texts in (["a", "word " * 200], "word " * 200, [[1], [1] * 101], [1] * 101):
+        got = served.post(EMBEDDINGS, {"model": "m-a", "input": texts}, ON)
+        assert (got.status, got.error["code"]) == (400, "context_length_exceeded"), got
+        assert got.error["param"] == "input"
+    assert len(fakes.a.seen) == 2

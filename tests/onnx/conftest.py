@@ -1,16 +1,22 @@
-"""The bundled model, loaded once, alone and as a server configures it."""
+"""The bundled model as a server configures it, alone and with one place a request."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from aiproxy.reference_server.onnx import LocalModels
-from aiproxy.reference_server.onnx.text_model import DEMO, TextModel
+from aiproxy.reference_server.onnx.folders import DEMO
+from aiproxy.reference_server.onnx.local_model import RunningText
 
 
 @pytest.fixture(scope="session")
-def demo() -> TextModel:
-    return TextModel.load(DEMO)
+def demo() -> Iterator[RunningText]:
+    """The model and an engine that many requests share."""
+    served = LocalModels.from_config({"models": [{"name": "demo", "path": DEMO}]})
+    (model,) = served.models
+    assert model.text is not None, model.reason
+    yield model.text
+    model.close()
 
 
 @pytest.fixture
@@ -25,5 +31,4 @@ def models() -> Iterator[LocalModels]:
     served = LocalModels.from_config(provider, now=lambda: 1700000000.0, new_id=lambda: "1")
     yield served
     for model in served.models:
-        if model.running is not None:
-            model.running.engine.close()
+        model.close()

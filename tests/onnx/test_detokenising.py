@@ -1,15 +1,25 @@
-"""Text from tokens: whole characters, exact stops, whatever the cuts."""
+"""Text from tokens: whole characters, exact stops, whatever the cuts; a few tokens decoded each."""
 
 from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiproxy.reference_server.onnx.detokenising import Detokeniser, StopScanner
+from aiproxy.reference_server.onnx.text.detokenising import Detokeniser, StopScanner, TextMaker
+from aiproxy.reference_server.onnx.text.runner import TokenLogprob
+
+HIDDEN = 300
 
 
-def decode_bytes(ids: Sequence[int]) -> str:
-    return bytes(ids).decode("utf-8", "replace")
+def decode_bytes(ids: Sequence[int], show_special: bool = False) -> str:
+    hidden = b"<end>" if show_special else b""
+    pieces = (hidden if byte == HIDDEN else bytes([byte]) for byte in ids)
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
+def decode_words(ids: Sequence[int], show_special: bool = False) -> str:
+    """As SentencePiece does: a space before each word but the first."""
+    return " ".join(f"w{i}" for i in ids if i != HIDDEN)
 
 
 @given(st.text())
@@ -20,10 +30,41 @@ def test_characters_come_whole_and_complete(text: str) -> None:
     assert len([piece for piece in pieces if piece]) == len(text)
 
 
+@given(st.lists(st.integers(0, 9) | st.just(HIDDEN), min_size=1))
+def test_a_decoder_that_looks_at_what_is_before_gives_the_same_text(ids: list[int]) -> None:
+    detokeniser = Detokeniser(decode_words)
+    assert "".join(map(detokeniser.push, ids)) == decode_words(ids)
+
+
+def test_a_long_answer_costs_the_decoding_of_a_few_tokens_each() -> None:
+    decoded: list[int] = []
+
+    def counting(ids: Sequence[int], show_special: bool) -> str:
+        decoded.append(len(ids))
+        return decode_bytes(ids)
+
+    detokeniser = Detokeniser(counting)
+    for byte in [*b"some words ", HIDDEN, *"möre".encode()] * 500:
+        detokeniser.push(byte)
+    assert max(decoded) <= 8
+    assert sum(decoded) / (500 * 17) < 4
+
+
 def test_broken_bytes_do_not_hold_up_what_follows() -> None:
     detokeniser = Detokeniser(decode_bytes)
     text = "".join(detokeniser.push(byte) for byte in b"\xff\xff\xff\xffhello")
     assert text.endswith("hello")
+
+
+def test_half_a_character_at_the_end_is_left_out() -> None:
+    detokeniser = Detokeniser(decode_bytes)
+    text = "".join(detokeniser.push(byte) for byte in "ab€".encode()[:-1])
+    assert text + detokeniser.flush() == "ab"
+
+
+def test_special_tokens_show_when_asked_for() -> None:
+    shown = Detokeniser(decode_bytes, show_special=True)
+    assert "".join(map(shown.push, [97, HIDDEN, 98])) == "a<end>b"
 
 
 @given(
@@ -57,3 +98,35 @@ def test_the_beginning_of_a_stop_string_is_held_until_it_is_decided() -> None:
         "",
     ]
     assert scanner.stopped
+
+
+@given(
+    text=st.text("aXé€", min_size=1, max_size=20),
+    stops=st.lists(st.text("aXé€", min_size=1, max_size=3), max_size=2),
+)
+def test_each_log_probability_comes_with_or_after_its_text_and_none_behind_a_stop(
+    text: str, stops: list[str]
+) -> None:
+    maker = TextMaker(decode_bytes, stops, show_special=False)
+    said, given = "", 0
+    content = text.encode()
+    for number, byte in enumerate(content):
+        piece, certain = maker.push(byte, TokenLogprob(byte, -float(number)))
+        assert [-found.logprob for found in certain] == [*range(given, given + len(certain))]
+        said, given = said + piece, given + len(certain)
+        if not maker.stopped:
+            assert len(content[:given].decode("utf-8", "strict")) <= len(said)
+        if maker.stopped:
+            break
+    if not maker.stopped:
+        piece, certain = maker.finish()
+        said, given = said + piece, given + len(certain)
+        assert (said, given) == (text, len(content))
+    assert content[:given] == said.encode()
+
+
+def test_tokens_of_half_a_character_keep_their_log_probabilities() -> None:
+    maker = TextMaker(decode_bytes, (), show_special=False)
+    for byte in b"a\xe2\x82":
+        maker.push(byte, TokenLogprob(byte, -1.0))
+    assert maker.finish() == ("", (TokenLogprob(0xE2, -1.0), TokenLogprob(0x82, -1.0)))

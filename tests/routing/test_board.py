@@ -156,6 +156,37 @@ def test_the_same_candidates_in_the_same_order_as_without(
         assert fast.confidence == pytest.approx(slow.confidence, abs=1e-4)
 
 
+@pytest.mark.parametrize("prices", PRICES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_kept_for_requests_of_one_length_suits_each_of_them(
+    strategy: str, prices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = Random(f"{strategy} {prices} again")
+    made = served(chance, prices)
+    monkeypatch.setattr("aiproxy.middleware.routing.slate.SHORTEST", 1 << 30)
+    plain = Gateway(made.config, wrapped_app=False, scope="all")
+    monkeypatch.undo()
+    now = made.runtime.now()
+    first = replace(wish(chance, made, strategy), task="general", task_source="classified")
+    for _ in range(40):
+        now += chance.choice([0.0, 0.05, 0.2])
+        for row in chance.sample(made.registry.models, 3):
+            row.track.succeeded(now, 900 * chance.random(), 50.0)
+        same_past(made, plain)
+        longer = chance.choice([1, 1, 1, 30])
+        intent = replace(first, prompt_tokens=first.prompt_tokens * longer + chance.randint(0, 9))
+        # the board reads latencies every 100 ms: here it is to read them for each request
+        made.planner._slates.clear()
+        if chance.random() < 0.5:
+            made.planner.plan(replace(intent, prompt_tokens=intent.prompt_tokens + 1), now)
+        fast = made.planner.plan(intent, now)
+        monkeypatch.setattr("aiproxy.middleware.routing.slate.SHORTEST", 1 << 30)
+        slow = plain.planner.plan(intent, now)
+        monkeypatch.undo()
+        turns = strategy == "round_robin"
+        assert turns or [r.model.name for r in fast.ranked] == [r.model.name for r in slow.ranked]
+
+
 def test_a_model_that_grew_faster_is_found_after_a_moment() -> None:
     chance = Random(7)
     made = served(chance, "split")

@@ -77,7 +77,10 @@ class Transition:
 
 class Track:
     """Outcomes and latencies of one target. Not locked, but for the handing out of probes: every
-    change is a few bytecode steps and a lost update under threads costs one sample."""
+    change is a few bytecode steps and a lost update under threads costs one sample.
+
+    ``standing`` is what ``estimate`` returns up to ``stands_until``, if no call ends before.
+    """
 
     __slots__ = (
         "_changed",
@@ -105,6 +108,8 @@ class Track:
         "open_until",
         "shunned_until",
         "slow_until",
+        "standing",
+        "stands_until",
         "thresholds",
     )
 
@@ -113,6 +118,8 @@ class Track:
         self.counts = Counts(thresholds.window_s)
         self.latencies = Latencies(LATENCY_WINDOW_S)
         self._estimate: Estimate | None = None
+        self.standing = _NOTHING
+        self.stands_until = -inf
         self._estimated_at = 0.0
         self._expires_at = 0.0
         self._changed = False
@@ -144,6 +151,7 @@ class Track:
         self.counts.answered(now)
         self.latencies.add(now, total_ms, first_byte_ms)
         self._changed = True
+        self.stands_until = -inf
         if self.thresholds.degraded_ms is not None:
             self._judge_pace(now, first_byte_ms > self.thresholds.degraded_ms)
         if self.failures_in_row or self.open_until:
@@ -327,14 +335,16 @@ class Track:
 
     def latency_p95_ms(self, now: float, *, first_byte: bool) -> float | None:
         """95th percentile of the last five minutes; ``None`` without a sample."""
-        estimate = self._current(now)
+        estimate = self.estimate(now)
         return estimate.first_p95 if first_byte else estimate.total_p95
 
     def latency_mean_ms(self, now: float) -> float | None:
-        return self._current(now).mean
+        return self.estimate(now).mean
 
-    def _current(self, now: float) -> Estimate:
-        """While samples are many a new one changes little: then they are worked out again only after
+    def estimate(self, now: float) -> Estimate:
+        """Latencies as they count for limits and ranking.
+
+        While samples are many a new one changes little: then they are worked out again only after
         a moment, because sorting for every request would cost more than the rest of its ranking."""
         found = self._estimate
         if found is None:
@@ -354,6 +364,10 @@ class Track:
         oldest = self.latencies.oldest(now)
         self._expires_at = inf if oldest is None else oldest + LATENCY_WINDOW_S
         found = self._estimate = self.latencies.estimate(now)
+        if found.total_p95 is not None:
+            self.standing, self.stands_until = found, self._expires_at
+            if self._changed:  # another thread has learned something meanwhile
+                self.stands_until = -inf
         return self._or_told(found, now)
 
     def _or_told(self, found: Estimate, now: float) -> Estimate:
@@ -374,6 +388,7 @@ class Track:
         for name in _TIMES:
             setattr(self, name, max(0.0, getattr(self, name) - back))
         self._paced_at -= back
+        self.stands_until = -inf
         if self.open_until:
             self.open_until = max(self.open_until, 1e-9)
 

@@ -23,7 +23,12 @@ AUTO: Final = "auto"
 #: Parameters that take ``auto`` in a body (draft Table 1); ``tool_choice`` keeps its usual meaning.
 LIMIT_NAMES: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 #: Endpoints whose bodies are looked at as they are; all others are, or are shown as, chat.
-_OWN_SHAPES: Final = frozenset({"responses", "completions", "embeddings"})
+_OWN_SHAPES: Final = frozenset({"responses", "completions", "embeddings", "classifications"})
+#: Endpoints whose answer is no text, and the one capability they need.
+_ANSWERS_BESIDE_TEXT: Final = {
+    "embeddings": "embeddings",
+    "classifications": "image-classification",
+}
 #: Output assumed for a cost estimate when neither the request nor the model bounds it.
 DEFAULT_OUTPUT_TOKENS: Final = 1024
 
@@ -62,10 +67,11 @@ class Constraints:
 class Intent:
     """One request, understood.
 
-    ``endpoint`` is chat, responses, draft, completions or embeddings. ``mode`` is *plain* (no X-AI
+    ``endpoint`` is chat, responses, draft, completions, embeddings or classifications. ``mode`` is *plain* (no X-AI
     header), *assisted* (headers help) or *disabled* (the master switch is off). ``binding`` is
     false where quality and latency only pick among providers of an explicit model.
-    ``needs`` are capabilities, ``features`` what the body uses beyond them.
+    ``needs`` are capabilities, ``features`` what the body uses beyond them. ``longest_input`` is
+    set where a request has several inputs that are read one by one.
     """
 
     endpoint: str
@@ -91,12 +97,25 @@ class Intent:
     ignored: tuple[Ignored, ...]
     unknown_pool: tuple[str, ...]
     timeout_s: float
+    longest_input: int | None = None
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens a context window must be larger than: those of the prompt, or of the longest of
+        several inputs; a vector leaves no room for an answer."""
+        held = self.prompt_tokens if self.longest_input is None else self.longest_input
+        return held if self.writes_text else held - 1
 
     @property
     def selects(self) -> bool:
         """Whether the router may choose among models: without a header, or with the switch off,
         ``auto`` is the default provider's default model (XAI-SYNC-002, XAI-SYNC-007)."""
         return self.model_auto and self.mode == "assisted"
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether the answer is text, and so has output tokens."""
+        return "text-generation" in self.needs
 
     @property
     def ladder(self) -> bool:
@@ -189,6 +208,7 @@ def understand(
         ignored=tuple(ignored),
         unknown_pool=unknown,
         timeout_s=min(settings.timeout_s, native.timeout_s or settings.timeout_s),
+        longest_input=estimate.longest_input(body) if endpoint == "embeddings" else None,
     )
 
 
@@ -351,8 +371,8 @@ def _task(
 
 
 def _capabilities(endpoint: str, wanted: frozenset[str]) -> frozenset[str]:
-    if endpoint == "embeddings":
-        return frozenset({"embeddings"})
+    if endpoint in _ANSWERS_BESIDE_TEXT:
+        return frozenset({_ANSWERS_BESIDE_TEXT[endpoint]})
     needs = {"text-generation"}
     if "vision" in wanted:
         needs.add("vision")

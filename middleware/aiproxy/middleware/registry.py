@@ -28,13 +28,23 @@ DIALECT_PATHS: Final[Mapping[str, str]] = MappingProxyType(
         "responses": "/responses",
         "completions": "/completions",
         "embeddings": "/embeddings",
+        "classifications": "/images/classifications",
     }
 )
+#: Spoken to the wrapped application and to local models only, whatever is configured.
+_INSIDE: Final = frozenset({"classifications"})
 #: What a model can do when its entry does not say.
 DEFAULT_CAPABILITIES: Final = frozenset({"text-generation"})
 #: What a provider without a model list is taken to do: whatever its clients ask of it.
 ANY_CAPABILITY: Final = frozenset(
-    {"text-generation", "vision", "code-generation", "embeddings", "reasoning"}
+    {
+        "text-generation",
+        "vision",
+        "code-generation",
+        "embeddings",
+        "image-classification",
+        "reasoning",
+    }
 )
 #: A capability that includes another: a vision model also writes text.
 _IMPLIES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -171,7 +181,8 @@ class Model:
     def quality_for(self, task: str) -> float | None:
         """Declared quality for a task: its own entry, else ``general``, else the mean."""
         declared = self.quality
-        if declared is None or isinstance(declared, int | float):
+        # a tuple of types: a union would be made anew each time
+        if declared is None or isinstance(declared, (float, int)):
             return declared
         if task in declared:
             return declared[task]
@@ -365,7 +376,8 @@ def _provider(
         priority=entry["priority"],
         order=order,
         weight=float(entry["weight"]),
-        dialects=frozenset(entry.get("dialects") or preset.dialects),
+        dialects=frozenset(entry.get("dialects") or preset.dialects)
+        | (_INSIDE if in_process else frozenset()),
         endpoints=(_IN_PROCESS,) if in_process else _endpoints(entry, preset, thresholds),
         limits=TimeLimits(
             connect=limits["connect"],

@@ -21,7 +21,7 @@ from aiproxy.middleware.settings import MODEL_FOLDER
 from aiproxy.reference_server.configuration import load_local_models, read_config
 from aiproxy.reference_server.falcon_errors import handle_errors
 from aiproxy.reference_server.onnx.local_models import LocalModels
-from aiproxy.reference_server.resources import about, health, openai
+from aiproxy.reference_server.resources import about, classification, health, openai
 from aiproxy.reference_server.resources.documents import Document
 
 #: Served by a later release; answered with an honest 501 until then, and not advertised.
@@ -58,7 +58,7 @@ def create_app(
         on_decision=on_decision,
         allow_unenforced=allow_unenforced,
     )
-    return Server(cast(App, falcon_app(gateway, local)), gateway)
+    return Server(cast(App, falcon_app(gateway, local)), gateway, local)
 
 
 class Server(AIProxyMiddleware):
@@ -68,8 +68,9 @@ class Server(AIProxyMiddleware):
     ``server.endpoints`` switches off is answered like any path that does not exist (AIP-API-035).
     """
 
-    def __init__(self, app: App, gateway: Gateway) -> None:
+    def __init__(self, app: App, gateway: Gateway, local: LocalModels) -> None:
         super().__init__(app, gateway)
+        self.local = local
         self._off = switched_off(gateway.config.values["server"]["endpoints"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Sender) -> None:
@@ -78,9 +79,15 @@ class Server(AIProxyMiddleware):
             if path[-1:] == "/":
                 path = path.rstrip("/") or "/"
                 scope = {**scope, "path": path}
-            if self._off and any(path == off or path.startswith(off + "/") for off in self._off):
+            if self._is_off(path):
                 scope = {**scope, "path": _NOWHERE}
         await super().__call__(scope, receive, send)
+
+    def _is_off(self, path: str) -> bool:
+        # Images are classified by way of predict; the middleware asks below here.
+        if path == classification.PATH:
+            return True
+        return any(path == off or path.startswith(off + "/") for off in self._off)
 
 
 def switched_off(rows: list[dict[str, Any]] | None) -> frozenset[str]:
@@ -101,6 +108,7 @@ def falcon_app(gateway: Gateway, local: LocalModels) -> "falcon.asgi.App[Any, An
     app.add_route("/v1/chat/completions", openai.Chat(local))
     app.add_route("/v1/completions", openai.Completions(local))
     app.add_route("/v1/embeddings", openai.Embeddings(local))
+    app.add_route(classification.PATH, classification.Classifications(local))
     app.add_route("/v1/responses", openai.NotLocal())
     app.add_route("/aiproxy/predict", openai.NotLocal())
     app.add_route("/v1/messages", openai.NotLocal())
@@ -110,13 +118,13 @@ def falcon_app(gateway: Gateway, local: LocalModels) -> "falcon.asgi.App[Any, An
     app.add_route("/v1/models", openai.Models(local))
     app.add_route("/v1/models/{name:path}", openai.Model(local))
     app.add_route("/healthz", health.Live())
-    app.add_route("/readyz", health.Ready(gateway))
+    app.add_route("/readyz", health.Ready(gateway, local))
     app.add_route(
         "/aiproxy/mesh/status", Document(partial(about.mesh_status, gateway, monotonic()))
     )
     app.add_route("/v1/extensions", Document(about.extensions))
     app.add_route("/v1/capabilities", Document(partial(about.capabilities, gateway)))
-    app.add_route("/v1/providers", Document(partial(about.providers, gateway)))
+    app.add_route("/v1/providers", Document(partial(about.providers, gateway, local)))
     app.add_route("/v1/routing", Document(partial(about.routing, gateway)))
     app.add_route("/v1/routing/decisions/{request_id}", about.Decisions(gateway))
     for path in LATER:

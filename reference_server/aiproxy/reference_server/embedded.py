@@ -33,6 +33,7 @@ _ONNX: Final = ("numpy", "onnxruntime", "tokenizers")
 _DEMO: Final = {
     "type": "local",
     "priority": 1000,
+    "device": "cpu",  # a GPU would be kept busy starting for a model of 2 MB
     "models": [
         {
             "name": DEMO_MODEL,
@@ -84,7 +85,7 @@ def discover(
                 providers[name] = entry
     if all(find_spec(name) is not None for name in _ONNX):
         providers["local"] = _DEMO
-        found.append(Found("local", True, f"the bundled demo model {DEMO_MODEL}, on the CPU"))
+        found.append(Found("local", True, f"the bundled demo model {DEMO_MODEL}"))
     else:
         found.append(Found("local", False, "needs pip install 'aiproxy[onnx]'"))
     values = {

@@ -30,13 +30,13 @@ def explain_request(
     """Return the decision record (schema ``decision``) without attempts.
 
     The request is taken as authenticated: explain is the operator's own question. Local models are
-    loaded as the server loads them, since one that cannot run is no candidate there.
+    looked at and not loaded: one whose files are not in order is no candidate.
 
     Raises:
         ConfigInvalid: a bad configuration file.
         Unusable: a header that is not ``Name: value``, or an endpoint that is not served.
     """
-    local, usable = load_local_models(read_config(path))
+    local, usable = load_local_models(read_config(path), load=False)
     run(local.close())
     gateway = Gateway(usable, wrapped_app=False, scope="all", allow_unenforced=True)
     gateway.settings = replace(gateway.settings, keys=None)

@@ -18,11 +18,13 @@ from aiproxy.reference_server import logs
 from aiproxy.reference_server.app import create_app
 from aiproxy.reference_server.ending import Ending
 from aiproxy.reference_server.http1 import protocol
+from aiproxy.reference_server.onnx.condition import line
 from aiproxy.reference_server.starting import (
     CannotListen,
     Start,
     StartRefused,
     claim_ledger,
+    refuse_shared_gpu,
     refuse_shared_limits,
     refuse_split_conversations,
     split_address,
@@ -42,6 +44,7 @@ def serve(start: Start, *, workers: int | None = None) -> int:
     count = workers or config.values["server"]["workers"]
     refuse_shared_limits(config, count)
     refuse_split_conversations(config, count)
+    refuse_shared_gpu(config, count)
     try:
         log = logs.set_up(config)
     except OSError as fault:
@@ -56,6 +59,9 @@ def serve(start: Start, *, workers: int | None = None) -> int:
     def work(first: bool = True) -> int:
         app = create_app(config, on_decision=log.on_decision, allow_unenforced=True)
         claim_ledger(app.gateway.budget)
+        if first:
+            for model in app.local.models:
+                _say(line(model))
         tune_collector()
         return _run(log.wrap(Ending(app)), sock, config, announce=first)
 

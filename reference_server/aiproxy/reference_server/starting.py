@@ -130,6 +130,37 @@ def refuse_split_conversations(config: Config, workers: int) -> None:
         )
 
 
+def refuse_shared_gpu(config: Config, workers: int) -> None:
+    """Each process would load every model into the same GPU memory.
+
+    Raises:
+        StartRefused: a local model would run on a GPU, and there is more than one worker.
+    """
+    if workers < 2:
+        return
+    for provider in config.values["providers"].values():
+        if not provider["enabled"] or provider["type"] != "local":
+            continue
+        for model in provider["models"]:
+            wanted = model["device"] or provider["device"]
+            if wanted != "cpu" and _on_gpu(wanted):
+                raise StartRefused(
+                    f"found {workers} workers and the model {model['name']} on a GPU, which each "
+                    "of them would load: set server.workers: 1 (or --workers 1), or device: cpu"
+                )
+
+
+def _on_gpu(wanted: str) -> bool:
+    """Whether a model that may be put on ``wanted`` lands on a GPU of this machine."""
+    from aiproxy.reference_server.onnx.devices import choose
+    from aiproxy.reference_server.onnx.errors import ModelUnavailable
+
+    try:
+        return choose(wanted).kind == "cuda"
+    except ModelUnavailable:
+        return False  # it is unavailable in each of them
+
+
 def claim_ledger(budget: "Budget | None") -> None:
     """Be the one process that spends by the ledger.
 

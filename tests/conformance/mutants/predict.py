@@ -11,5 +11,4 @@ MUTANTS: Final = {
     "timeout-any": ("AIP-API-015",),
     "attempts-after-deadline": ("AIP-FAIL-009",),
     "predict-own-errors": ("AIP-API-018",),
-    "predict-text-only": ("AIP-API-017",),
 }

@@ -23,6 +23,7 @@ one observable fact, stands at the line that makes the fact, and is named for wh
     shapes.py       request validation and the answers of each endpoint
     answers.py      X-AI response headers, x-aiproxy, error objects, decision records
     native.py       predict, models, providers, decisions
+    pictures.py     the router's own image model
     health.py       outcomes, latencies, circuits
     money.py        prices, ledger, budgets
     security.py     keys, labels, data classes, rate limits, CORS

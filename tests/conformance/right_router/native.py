@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from right_server import Refusal
 
+from right_router import pictures
 from right_router.answers import failover_reason
 from right_router.asking import AUTO, Ask
 from right_router.candidates import cost_as_float
@@ -31,7 +32,7 @@ def models(router: "RightRouter") -> Body:
             {**entry(router, m.name), "providers": [provider_row(router, m)]}
             for m in router.settings.models
         ]
-    return {"object": "list", "data": rows}
+    return {"object": "list", "data": [*rows, pictures.entry()]}
 
 
 def entry(router: "RightRouter", name: str) -> Body:
@@ -41,6 +42,8 @@ def entry(router: "RightRouter", name: str) -> Body:
         Refusal: nobody has it.
     """
     served = [m for m in router.settings.models if m.name == name]
+    if name == pictures.NAME:
+        return pictures.entry()
     if not served:
         raise Refusal(404, "model_not_found", "no such model", "model")
     found = {"id": name, "object": "model", "created": CREATED, "owned_by": served[0].provider.id}
@@ -137,6 +140,7 @@ def capabilities(router: "RightRouter") -> Body:
     rows = [
         {"model": m.name, "capabilities": sorted(m.capabilities)} for m in router.settings.models
     ]
+    rows.append({"model": pictures.NAME, "capabilities": pictures.CAPABILITIES})
     return {"object": "list", "data": rows}
 
 

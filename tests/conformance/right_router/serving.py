@@ -23,6 +23,7 @@ from right_router import (
     mesh,
     monitor,
     native,
+    pictures,
     security,
     shapes,
     streams,
@@ -319,6 +320,8 @@ class Exchange(Handler):
             raise Refusal(404, "not_found", "no predict")
         body = self.parsed()
         said = self.preferences()
+        if body.get("model") == pictures.NAME:
+            return self.send_json(200, pictures.answer(self, body.get("input")))
         endpoint, inner, routing = native.predict_body(self.router, body)
         shapes.check(endpoint, inner, self.has)
         ask = self.ask = self.asked(endpoint, inner, said, routing)

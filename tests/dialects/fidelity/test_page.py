@@ -37,6 +37,6 @@ def test_no_cell_is_silent(script: Any) -> None:
 def test_every_dialect_of_this_release_is_in_the_grid(script: Any) -> None:
     text = script.page()
     for ingress, targets in SPOKEN_FOR.items():
-        if ingress != "embeddings":
+        if ingress not in ("embeddings", "classifications"):  # they have one dialect each
             for name in targets:
                 assert script.TITLES[name] in text, f"{name} cannot be imported, or has no words"

@@ -273,34 +273,6 @@ def refusals_are_error_objects(probe: Probe) -> Iterator[Finding]:
     yield tell(me, "the provider", not asked, expected="not asked", found="a request")
 
 
-@check(
-    "AIP-API-017",
-    level=2,
-    keyword="SHOULD",
-    title="the input may be what the model's capability takes",
-    clause="aiproxy §5.2",
-    depends_on=PREDICTS,
-)
-@behind(e=Fake(capabilities=("embeddings",)))
-def an_input_may_be_a_list(probe: Probe) -> Iterator[Finding]:
-    me = "AIP-API-017"
-    case = probe.case()
-    reply = case.predict(input=[case.prompt("one"), case.prompt("two")])
-    output = reply.object.get("output")
-    vectors = output if isinstance(output, list) else []
-    right = len(vectors) == 2 and all(isinstance(vector, list) and vector for vector in vectors)
-    yield tell(
-        me, "two texts for an embedding model", reply.status == 200 and right, reply,
-        expected="two vectors",
-    )  # fmt: skip
-    wrong = probe.case().predict(input={"image": "AAAA"})
-    code = wrong.error.get("code")
-    yield tell(
-        me, "an image for an embedding model", wrong.status == 400, wrong,
-        expected="400 unsupported_capability", found=f"{wrong.status} {code}",
-    )  # fmt: skip
-
-
 def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the object ``name`` of ``body``; empty when it is none."""
     part = body.get(name)

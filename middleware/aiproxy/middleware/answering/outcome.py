@@ -73,7 +73,9 @@ _MEMBERS: Final = listed(
 )
 _FIRST_STEP: Final = compile_pattern(r"[.\[]")
 #: Dialects whose parameters have the names that our own clients use.
-_OUR_NAMES: Final = frozenset({None, "chat", "responses", "completions", "embeddings", "mistral"})
+_OUR_NAMES: Final = frozenset(
+    {None, "chat", "responses", "completions", "embeddings", "classifications", "mistral"}
+)
 
 
 #: Failures that another address of the same provider may not share.

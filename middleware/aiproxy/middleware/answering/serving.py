@@ -188,7 +188,7 @@ class Serving:
         decision, intent = self.decision, self.intent
         estimated = usage is None
         if usage is None:
-            output = 0 if "embeddings" in intent.needs else max(1, output_bytes // 4)
+            output = max(1, output_bytes // 4) if intent.writes_text else 0
             if intent.stream:
                 output = max(1, output // 8)  # a frame's envelope is many times its text
             usage = Usage(input=intent.prompt_tokens, output=output)

@@ -181,7 +181,7 @@ def _clear(found: Changes, body: Json) -> None:
         found.remove.add("response_format")
 
 
-_PLAIN: Final = frozenset({"completions", "embeddings"})
+_PLAIN: Final = frozenset({"completions", "embeddings", "classifications"})
 _PATCHERS: Final[Mapping[str, Callable[[Changes, Json, Json, Resolved, Added], None]]] = {
     "anthropic": _anthropic,
     "chat": _chat,

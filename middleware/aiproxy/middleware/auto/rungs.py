@@ -14,7 +14,7 @@ SIMULATED: Final = (
 )
 TECHNIQUE: Final = "step_by_step_instruction"
 #: Endpoints whose requests have no turn that an instruction could be.
-_WITHOUT_TURNS: Final = frozenset({"completions", "embeddings"})
+_WITHOUT_TURNS: Final = frozenset({"completions", "embeddings", "classifications"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from aiproxy.middleware.config.nodes import Path
 from aiproxy.middleware.config.shape import config_shape
 from aiproxy.spec.catalog import Preset, presets
 
-_UNAVAILABLE: Final = ("pytorch", "golearn")
+#: Legal runtimes that nothing here has; pytorch is an extra, and loading tells when it is missing.
+_UNAVAILABLE: Final = ("golearn",)
 
 
 def check_providers(values: Mapping[str, Any], findings: Findings) -> None:
@@ -166,6 +167,11 @@ def _model(
         findings.refuse(
             (*path, "path"),
             "found nothing, expected a folder, an .onnx file or builtin:demo",
+        )
+    if model["unload_after"] is not None and model["load"] != "on_demand":
+        findings.warn(
+            (*path, "unload_after"),
+            "found load: start, expected load: on_demand; the model is never unloaded",
         )
     if model["runtime"] not in provider["runtimes"]:
         findings.refuse(

@@ -73,6 +73,7 @@ class Ingress(Protocol):
 _MODULES: Final[Mapping[str, str]] = {
     "anthropic": "anthropic",
     "chat": "chat",
+    "classifications": "classifications",
     "cohere": "cohere",
     "cohere_embed": "embeddings.cohere",
     "completions": "completions",
@@ -106,6 +107,7 @@ SPOKEN_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     "gemini": ("gemini", *(d for d in EGRESS if d != "gemini")),
     "completions": ("completions", *EGRESS),
     "embeddings": ("embeddings", "cohere_embed", "gemini_embed", "workers_ai_embed"),
+    "classifications": ("classifications",),
 }
 
 #: Needs (see ``features``) that a dialect loses or cannot carry, whoever speaks it.

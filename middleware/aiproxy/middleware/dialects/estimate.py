@@ -37,6 +37,8 @@ def prompt_tokens(dialect: str, body: Mapping[str, Any]) -> int:
     Token arrays (embeddings, completions) count one token an element. It errs on the high side
     for English (about 4.5 bytes a token) and is near for CJK text (3 bytes, 0.7 tokens a sign).
     """
+    if dialect == "classifications":
+        return 1  # an image that is only looked at is no prompt
     count = _Count()
     if dialect in ("embeddings", "completions"):
         count.plain(body.get("input" if dialect == "embeddings" else "prompt"))
@@ -60,6 +62,20 @@ def prompt_tokens(dialect: str, body: Mapping[str, Any]) -> int:
     if isinstance(shape, (dict, Mapping)) and len(shape) > 1:
         count.json(shape)
     return max(1, count.total() + PER_REPLY)
+
+
+def longest_input(body: Mapping[str, Any]) -> int | None:
+    """Return the same estimate of the longest of several texts (or token lists) to embed, ``None``
+    where there is one."""
+    given = body.get("input")
+    if not isinstance(given, list) or not given or isinstance(given[0], int):
+        return None
+    most = 0
+    for item in given:
+        count = _Count()
+        count.plain(item)
+        most = max(most, count.total())
+    return most
 
 
 class _Count:

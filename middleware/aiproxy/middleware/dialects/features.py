@@ -49,6 +49,8 @@ def needs(dialect: str, body: Mapping[str, Any]) -> frozenset[str]:
     """
     if dialect == "embeddings":
         return frozenset({"embeddings"})
+    if dialect == "classifications":
+        return frozenset({"vision"})
     found: set[str] = set()
     for name in ("messages", "input"):
         turns = body.get(name)

@@ -57,10 +57,10 @@ def plan(joint: Joint) -> Panel:
 
 
 def _check(intent: Intent, ensemble: Ensemble) -> None:
-    if intent.endpoint == "embeddings":
+    if not intent.writes_text:
         raise ProxyError(
             "unsupported_capability",
-            f"{ensemble.name} answers text; an embedding needs one model.",
+            f"{ensemble.name} answers text; an embedding or a classification needs one model.",
             param="model",
         )
     if intent.mode == "disabled":

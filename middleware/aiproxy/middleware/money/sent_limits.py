@@ -26,7 +26,7 @@ def worst_sent(intent: Intent, model: Model, out: Outgoing) -> int | None:
     sent = out.limit
     if sent is None and out.translated and not price.free:
         sent = _limit_in(out.body)
-    if sent is not None and "embeddings" not in intent.needs:
+    if sent is not None and intent.writes_text:
         tokens = max(tokens, sent * intent.copies)
     return price.worst(intent.prompt_tokens, tokens, intent.copies)
 

@@ -4,20 +4,24 @@ A board holds a slate's figures as columns by place. What never changes is sorte
 and error rates are read for all places every 100 ms (less often beyond a thousand models), and
 costs are bounded for prompts and answers of about one length (``boxes``). A request then walks down
 an order, best bound first, drops whom its limits turn away, and stops where nobody left can be
-among the best: it finds the same models in the same order as weighing everybody would.
+among the best; where its limits turn nobody away, that walk is the same for all requests of about
+one length and is taken once (``heads``). It finds the same models in the same order as weighing
+everybody would.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing import strategies
 from aiproxy.middleware.routing.boxes import Box, Boxes
 from aiproxy.middleware.routing.faults import cost_fault, worst_cost
+from aiproxy.middleware.routing.heads import Head, few_alike, reach
 from aiproxy.middleware.routing.rings import Rings
 from aiproxy.middleware.routing.strategies import Figures
 from aiproxy.middleware.routing.walking import (
@@ -33,27 +37,57 @@ from aiproxy.middleware.routing.walking import (
 
 #: Shorter slates are weighed whole: it costs no more.
 SHORTEST: Final = 32
+#: Strategies that hang on what a request costs.
+_BY_COST: Final = frozenset({"cost", "capability-first", "balanced"})
 #: Seconds for which the latencies and error rates of up to a thousand places stand.
 _FRESH_S: Final = 0.1
 
 
 @dataclass(slots=True)
 class Live:
-    """What the last calls taught, at one time. Latencies are infinite where nobody measured; for a
-    limit (``judged``) those count as 0. ``by_latency`` are the measured places, fastest first."""
+    """What the last calls taught, at one time, counted by ``number``; latencies are infinite where
+    nobody measured. What only some strategies and limits ask for is worked out when it is."""
 
+    number: int
     at: float
     latencies: list[float]
-    judged: list[float]
-    by_latency: Places
-    measured: list[float]
-    errors: list[float] = field(default_factory=list)
     orders: dict[tuple[Any, ...], Order] = field(default_factory=dict)
     rings: Rings | None = None
+    merits: tuple[tuple[float, float, float], list[float]] | None = None
+    _by_latency: Places | None = None
+    _measured: list[float] | None = None
+    _judged: list[float] | None = None
+
+    @property
+    def by_latency(self) -> Places:
+        """The measured places, fastest first."""
+        if self._by_latency is None:
+            latencies = self.latencies
+            known = [i for i, ms in enumerate(latencies) if ms < inf]
+            self._by_latency = sorted(known, key=latencies.__getitem__)
+        return self._by_latency
+
+    @property
+    def measured(self) -> list[float]:
+        """The latencies of ``by_latency``."""
+        if self._measured is None:
+            self._measured = [self.latencies[i] for i in self.by_latency]
+        return self._measured
+
+    @property
+    def judged(self) -> list[float]:
+        """Latencies for a limit: 0 where nobody measured."""
+        if self._judged is None:
+            self._judged = [0.0 if ms == inf else ms for ms in self.latencies]
+        return self._judged
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody is measured."""
+        return len(self.by_latency) == len(self.latencies)
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(NamedTuple):
     """Columns of the models to weigh, ``more``: others may serve as well. ``checks`` are what the
     rest was held to."""
 
@@ -70,14 +104,16 @@ class Board:
         self._task = intent.task
         self._matches = [-strategies.task_match(model, intent.task) for model in models]
         self._qualities = [model.quality_for(intent.task) for model in models]
+        self._priorities = [model.provider.priority for model in models]
         self._windows = [inf if m.context_window is None else m.context_window for m in models]
-        self._boxes = Boxes(self.models, embeds="embeddings" in intent.needs)
+        self._boxes = Boxes(self.models, embeds=not intent.writes_text)
         self._fresh_s = _FRESH_S * max(1.0, len(models) / 1000) ** 1.5
         self._orders: dict[tuple[Any, ...], Order] = {}
         self._live: dict[bool, Live] = {}
+        self._numbers = count()
+        self._heads: dict[tuple[Any, ...], tuple[int, Head]] = {}
         self._whole = list(range(len(models)))
         self._rings: Rings | None = None
-        self._quality_share: tuple[tuple[float, float, float], list[float]] | None = None
 
     # --- limits ----------------------------------------------------------------------------------
 
@@ -94,11 +130,11 @@ class Board:
         exact = self._boxes.worst_of(intent)
 
         def passes(places: Places) -> Places:
-            return [
-                i
-                for i in places
-                if high[i] <= limit or (low[i] <= limit and exact((i,))[0] <= limit)
-            ]
+            unsure = [i for i in places if low[i] <= limit < high[i]]
+            if not unsure:
+                return [i for i in places if high[i] <= limit]
+            fit = {i for i, cost in zip(unsure, exact(unsure), strict=True) if cost <= limit}
+            return [i for i in places if high[i] <= limit or i in fit]
 
         def why(model: Model) -> str:
             return cost_fault(intent, worst_cost(intent, model)) or "over_cost_limit"
@@ -166,31 +202,68 @@ class Board:
         ``timed``: those nobody has measured come last. ``spread``: all who are equal to the best
         are wanted, however many.
         """
+        strategy = intent.strategy
         live = self.live(intent, now)
-        timed = timed and len(live.measured) < len(self._whole)
-        if intent.strategy == "round_robin":
+        timed = timed and not live.complete
+        if not (checks or spread or (timed and strategy == "balanced")):
+            return Picked(
+                self._figures(intent, self._head(intent, live, weights, timed=timed)), True
+            )
+        if strategy == "round_robin":
             found, more = self._turns(intent, live, checks, timed=timed)
-        elif intent.strategy == "balanced":
+        elif strategy == "balanced":
             found, more = self._bounded(intent, live, weights, checks, timed=timed, spread=spread)
         else:
             order, exact = self._order(intent, live, timed=timed)
-            if exact is None and not checks and not spread:
-                found, more = order.places[: self._keep], True
-            else:
-                walk = Walk(order, self._ties(intent, live), self._keep, spread=spread)
-                found, more = walk.run(self._steps(intent, order, live, checks), exact)
-        found.sort()
-        return Picked(self._figures(intent, found, live), more)
+            walk = Walk(order, self._ties(intent, live), self._keep, spread=spread)
+            found, more = walk.run(self._steps(intent, order, live, checks), exact)
+        return Picked(self._figures(intent, self._headed(found, live)), more)
 
-    def _figures(self, intent: Intent, places: Places, live: Live) -> Figures:
+    def _figures(self, intent: Intent, head: Head) -> Figures:
+        usual = self._boxes.usual_of(intent)(head.places)
+        worst = usual
+        if intent.output_limit is None:
+            worst = self._boxes.worst_of(intent)(head.places)
+        return Figures(head.models, usual, worst, head.latencies, head.qualities, head.matches)
+
+    def _head(
+        self, intent: Intent, live: Live, weights: tuple[float, float, float], *, timed: bool
+    ) -> Head:
+        """Whom a request without a limit that turns somebody away chooses among."""
+        strategy, boxes = intent.strategy, self._boxes
+        box = boxes.of(intent) if strategy in _BY_COST else None
+        ladder = intent.reasoning if intent.ladder else ""
+        key = (strategy, _hinted(intent), ladder, timed, intent.stream, weights)
+        heads = self._heads if box is None else box.heads
+        held = heads.get(key)
+        if held is not None and held[0] == live.number:
+            return held[1]
+        if strategy == "round_robin":
+            found, _ = self._turns(intent, live, (), timed=timed)
+        elif box is None:
+            found = self._order(intent, live, timed=timed)[0].places[: self._keep]
+        elif strategy == "balanced":
+            order, _ = self._by_score(intent, box, live, weights)
+            found = reach(order, self._least_score(box, live, weights), self._keep)
+            ends = {*box.nearest, *live.by_latency[:1]}
+            found += ends.difference(found)
+        else:
+            order, _ = self._order(intent, live, timed=timed)
+            ties = self._ties(intent, live)
+            found = reach(order, box.high.__getitem__, self._keep)
+            found.sort(key=lambda i: (order.group[i], ties[i], i))
+            found = few_alike(found, boxes.kinds, self._keep)
+        head = self._headed(found, live)
+        heads[key] = live.number, head
+        return head
+
+    def _headed(self, places: Places, live: Live) -> Head:
         models, latencies, qualities = self.models, live.latencies, self._qualities
         matches = self._matches
-        usual = self._boxes.usual_of(intent)(places)
-        worst = usual if intent.output_limit is not None else self._boxes.worst_of(intent)(places)
-        return Figures(
+        places = sorted(places)
+        return Head(
+            places,
             [models[i] for i in places],
-            usual,
-            worst,
             [latencies[i] for i in places],
             [qualities[i] for i in places],
             [matches[i] for i in places],
@@ -200,15 +273,7 @@ class Board:
         found = self._live.get(intent.stream)
         if found is None or not 0 <= now - found.at < self._fresh_s:
             latencies = strategies.latencies_of(intent, self.models, now)
-            known = [i for i in self._whole if latencies[i] < inf]
-            known.sort(key=latencies.__getitem__)
-            found = self._live[intent.stream] = Live(
-                now,
-                latencies,
-                [0.0 if ms == inf else ms for ms in latencies],
-                known,
-                [latencies[i] for i in known],
-            )
+            found = self._live[intent.stream] = Live(next(self._numbers), now, latencies)
         return found
 
     # --- orders ----------------------------------------------------------------------------------
@@ -220,7 +285,7 @@ class Board:
         if strategy in ("cost", "capability-first"):
             box = self._boxes.of(intent)
             key = (*variant, box.key)
-            orders = live.orders if timed or strategy != "cost" else box.orders
+            orders = live.orders if timed else box.orders
             found = orders.get(key)
             if found is None:
                 found = orders[key] = self._sorted(intent, live, box.low, timed=timed)
@@ -239,18 +304,26 @@ class Board:
         if strategy == "latency":
             return live.latencies
         # availability: an error rate decides before any priority does
-        errors = [model.track.error_rate(live.at) for model in self.models]
-        pairs = [
-            (rate, model.provider.priority) for rate, model in zip(errors, self.models, strict=True)
-        ]
+        counts = [model.track.counts for model in self.models]
+        errors = [held.error_rate(live.at) if held.failures else 0.0 for held in counts]
+        if not any(errors):
+            return self._priorities
+        pairs = list(zip(errors, self._priorities, strict=True))
         dense = {pair: float(rank) for rank, pair in enumerate(sorted(set(pairs)))}
         return [dense[pair] for pair in pairs]
 
     def _sorted(self, intent: Intent, live: Live, bound: Sequence[float], *, timed: bool) -> Order:
         group = self._group(intent, live, timed=timed)
-        ties = self._ties(intent, live)
-        places = sorted(self._whole, key=lambda i: (group[i], bound[i], ties[i]))
-        return Order(places, group, bound)
+        columns: list[Sequence[float]] = [bound]
+        if any(group):
+            columns.insert(0, group)
+        # the ties of capability-first go by latency, which an order that is kept does not know
+        if intent.strategy != "capability-first" and any(self._matches):
+            columns.append(self._matches)
+        keys: Sequence[Any] = bound
+        if len(columns) > 1:
+            keys = list(zip(*columns, strict=True))
+        return Order(sorted(self._whole, key=keys.__getitem__), group, bound)
 
     def _ties(self, intent: Intent, live: Live) -> Sequence[float]:
         """By place, what decides between equal values, before the place does."""
@@ -336,34 +409,41 @@ class Board:
     ) -> tuple[Places, bool]:
         """Scores hang on the cheapest and the fastest of those who may serve."""
         box = self._boxes.of(intent)
-        by_cost = self._by_cost(box)
         cost_of = self._boxes.usual_of(intent)
-        nearest = Walk(by_cost, self._matches, 1, spread=False)
-        cheap, _ = nearest.run(self._steps(intent, by_cost, live, checks, FEW), cost_of)
-        if not cheap:
-            return [], False
+        cheap: Places = box.nearest
+        if checks:
+            by_cost = self._by_cost(box)
+            nearest = Walk(by_cost, self._matches, 1, spread=False)
+            cheap, _ = nearest.run(self._steps(intent, by_cost, live, checks, FEW), cost_of)
+            if not cheap:
+                return [], False
         costs = cost_of(cheap)
         least = min(costs)
         cheapest_place = cheap[costs.index(least)]
         quick = Steps(live.by_latency, checks, FEW).first()
         cheapest = least + strategies.EPSILON
         fastest = inf if quick is None else live.latencies[quick]
-        order, least_cost, qualities = self._by_score(intent, box, live, weights)
-        total = sum(weights) or 1.0
-        price, pace = weights[0] * cheapest / total, weights[1] / total
-        scale = 1.0 if cheapest == inf else max(1.0, cheapest / least_cost)
-        if fastest < inf:
+        order, least_cost = self._by_score(intent, box, live, weights)
+        price, scale = 0.0, 1.0
+        if cheapest < inf:
+            price = weights[0] * cheapest / (sum(weights) or 1.0)
+            scale = max(1.0, cheapest / least_cost)
+        merits: list[float] | None = self._merits(live, weights)
+        if fastest < inf and fastest > live.measured[0]:
             scale = max(scale, fastest / max(live.measured[0], 1e-9))
-        latencies, speed = live.latencies, strategies.speed
+            merits = None
+        epsilon = strategies.EPSILON
 
         def values(places: Places) -> list[float]:
+            given = (
+                [merits[i] for i in places]
+                if merits is not None
+                else self._merits_of(places, live, weights, fastest)
+            )
+            # a price that nobody knows is infinite and gives nothing
             return [
-                -(
-                    (0.0 if cost == inf else price / (cost + strategies.EPSILON))
-                    + pace * speed(fastest, latencies[i])
-                    + qualities[i]
-                )
-                for i, cost in zip(places, cost_of(places), strict=True)
+                -(price / (cost + epsilon) + merit)
+                for cost, merit in zip(cost_of(places), given, strict=True)
             ]
 
         walk = Walk(order, self._matches, self._keep, spread=spread, scale=scale)
@@ -381,24 +461,54 @@ class Board:
 
     def _by_score(
         self, intent: Intent, box: Box, live: Live, weights: tuple[float, float, float]
-    ) -> tuple[Order, float, list[float]]:
+    ) -> tuple[Order, float]:
         """Places by the most they can score while the cheapest costs no more than the second
-        figure and the fastest of all may serve; and what quality gives each."""
+        figure and the fastest of all may serve."""
         key = ("balanced", _hinted(intent), intent.ladder, intent.reasoning, box.key)
-        total = sum(weights) or 1.0
         cheapest = box.cheapest + strategies.EPSILON
-        qualities = self._quality_part(weights)
         order = live.orders.get(key)
         if order is None:
-            price = 0.0 if cheapest == inf else weights[0] * cheapest / total
-            pace, speed = weights[1] / total, strategies.speed
-            fastest = live.measured[0] if live.measured else inf
+            share, epsilon = weights[0] / (sum(weights) or 1.0), strategies.EPSILON
+            least, price = box.cheapest, share * cheapest
+            if least == inf:
+                share = price = 0.0
+            # nobody is cheaper than the cheapest
             bound = [
-                -(price / (low + strategies.EPSILON) + pace * speed(fastest, ms) + quality)
-                for low, ms, quality in zip(box.low, live.latencies, qualities, strict=True)
+                -((price / (low + epsilon) if low > least else share) + merit)
+                for low, merit in zip(box.low, self._merits(live, weights), strict=True)
             ]
             order = live.orders[key] = self._sorted(intent, live, bound, timed=False)
-        return order, cheapest, qualities
+        return order, cheapest
+
+    def _least_score(
+        self, box: Box, live: Live, weights: tuple[float, float, float]
+    ) -> Callable[[int], float]:
+        """The least that a place scores while the cheapest and the fastest of all may serve, below
+        0 as a bound of an order."""
+        merits, highs, epsilon = self._merits(live, weights), box.high, strategies.EPSILON
+        price = 0.0
+        if box.cheapest < inf:
+            price = weights[0] * (min(box.low) + epsilon) / (sum(weights) or 1.0)
+        return lambda i: -(price / (highs[i] + epsilon) + merits[i])
+
+    def _merits(self, live: Live, weights: tuple[float, float, float]) -> list[float]:
+        """What latency and quality give each place while the fastest of all may serve."""
+        if live.merits is None or live.merits[0] != weights:
+            fastest = live.measured[0] if live.measured else inf
+            live.merits = weights, self._merits_of(self._whole, live, weights, fastest)
+        return live.merits[1]
+
+    def _merits_of(
+        self, places: Places, live: Live, weights: tuple[float, float, float], fastest: float
+    ) -> list[float]:
+        latencies, qualities = live.latencies, self._qualities
+        total = sum(weights) or 1.0
+        pace, share = weights[1] / total, weights[2] / total
+        speeds = strategies.speeds(fastest, [latencies[i] for i in places])
+        return [
+            pace * speed + share * (qualities[i] or 0.0)
+            for i, speed in zip(places, speeds, strict=True)
+        ]
 
     def _turns(
         self, intent: Intent, live: Live, checks: Sequence[Check], *, timed: bool
@@ -422,13 +532,6 @@ class Board:
             else:
                 self._rings = rings
         return rings.first(self._keep, checks)
-
-    def _quality_part(self, weights: tuple[float, float, float]) -> list[float]:
-        if self._quality_share is None or self._quality_share[0] != weights:
-            share = weights[2] / (sum(weights) or 1.0)
-            part = [share * (quality or 0.0) for quality in self._qualities]
-            self._quality_share = weights, part
-        return self._quality_share[1]
 
 
 def _never(_: Model) -> str:

@@ -5,7 +5,7 @@ never fall as a text grows, so a model's costs at the corners of a box bound the
 in it, and places sorted by them are sorted once a box.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from aiproxy.middleware.money.prices import Price
 from aiproxy.middleware.registry import Model
 
 _UNLIMITED: Final = 1 << 62
+_USUAL: Final = (DEFAULT_OUTPUT_TOKENS, DEFAULT_OUTPUT_TOKENS)
 #: Figures kept in all boxes of a board together, and the least number of boxes.
 _MOST_FIGURES: Final = 1 << 17
 _LEAST_BOXES: Final = 8
@@ -45,12 +46,20 @@ def _around(length: int) -> tuple[int, int]:
     return low, low + (1 << shift) - 1
 
 
-def _costs(rows: Sequence[Row], prompt: int, output: int | None, copies: int) -> list[float]:
-    """Costs by place; ``output`` ``None``: of the longest answer each can give."""
+def _costs(rows: Iterable[Row], prompt: int, output: int | None, copies: int) -> list[float]:
+    """Costs of each row; ``output`` ``None``: of the longest answer each can give."""
     if output is None:
         return [
             r * prompt + w * most * copies + item * copies + request
             for r, w, item, request, _, most in rows
+        ]
+    if copies == 1:
+        return [
+            r * prompt
+            + w * (output if output < cap else cap)  # noqa: FURB136 - a call costs more
+            + item
+            + request
+            for r, w, item, request, cap, _ in rows
         ]
     return [
         r * prompt
@@ -63,9 +72,21 @@ def _costs(rows: Sequence[Row], prompt: int, output: int | None, copies: int) ->
 
 class Box:
     """Bounds of all costs for requests of about one size; ``low`` and ``high`` are of an answer of
-    usual length, by place; ``cheapest``: somebody costs no more."""
+    usual length, by place; ``cheapest``: somebody costs no more, and ``nearest`` is who may be the
+    cheapest of all, one of each price. Others keep in ``orders`` and ``heads`` what goes by costs."""
 
-    __slots__ = ("_rows", "_sorted", "_worst", "cheapest", "high", "key", "low", "orders")
+    __slots__ = (
+        "_rows",
+        "_sorted",
+        "_worst",
+        "cheapest",
+        "heads",
+        "high",
+        "key",
+        "low",
+        "nearest",
+        "orders",
+    )
 
     def __init__(self, boxes: "Boxes", key: tuple[Any, ...]) -> None:
         prompt, output, copies, _ = key
@@ -74,7 +95,9 @@ class Box:
         self.low = boxes.bounds(prompt[0], output[0], copies, least=True)
         self.high = boxes.bounds(prompt[1], output[1], copies, least=False)
         self.cheapest = min(self.high)
+        self.nearest = boxes.unlike(i for i, low in enumerate(self.low) if low <= self.cheapest)
         self.orders: dict[tuple[Any, ...], Any] = {}
+        self.heads: dict[tuple[Any, ...], Any] = {}
         self._worst: tuple[list[float], list[float]] | None = None
         self._sorted: tuple[list[float], list[int]] | None = None
 
@@ -113,17 +136,20 @@ class Boxes:
             for i, m in enumerate(models)
             if m.price is not None and m.price.tiers
         }
+        numbers: dict[tuple[Price | None, int | None], int] = {}
+        #: by place, a number that those share who cost the same, whatever is asked
+        self.kinds = [
+            numbers.setdefault((m.price, m.max_output_tokens), len(numbers)) for m in models
+        ]
         self._kept: dict[tuple[Any, ...], Box] = {}
         self._most = max(_LEAST_BOXES, _MOST_FIGURES // (4 * len(models) or 1))
 
     def of(self, intent: Intent) -> Box:
         """The box of a request."""
         output = 0 if self._embeds else intent.output_limit
-        bounded = output is not None
-        answer = DEFAULT_OUTPUT_TOKENS if output is None else output
         # the usual length is no estimate: its box has one size
-        spans = _around(answer) if bounded else (answer, answer)
-        key = (_around(intent.prompt_tokens), spans, intent.copies, bounded)
+        spans = _USUAL if output is None else _around(output)
+        key = (_around(intent.prompt_tokens), spans, intent.copies, output is not None)
         found = self._kept.get(key)
         if found is None:
             if len(self._kept) >= self._most:
@@ -140,6 +166,13 @@ class Boxes:
         for i, rows in self._tiers.items():
             found[i] = edge(_costs(rows, prompt, output, copies))
         return found
+
+    def unlike(self, places: Iterable[int]) -> list[int]:
+        """The first of those places that always cost the same."""
+        first: dict[int, int] = {}
+        for i in places:
+            first.setdefault(self.kinds[i], i)
+        return list(first.values())
 
     def usual_of(self, intent: Intent) -> "Callable[[Sequence[int]], list[float]]":
         """What answers of usual length really cost, of some places."""
@@ -159,7 +192,7 @@ class Boxes:
             output = 0
 
         def costs(places: Sequence[int]) -> list[float]:
-            found = _costs([rows[i] for i in places], prompt, output, copies)
+            found = _costs(map(rows.__getitem__, places), prompt, output, copies)
             if tiers:
                 for at, i in enumerate(places):
                     if i in tiers:

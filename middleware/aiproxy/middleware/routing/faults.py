@@ -22,7 +22,7 @@ def worst_cost(intent: Intent, model: Model) -> int | None:
 
 def output_tokens(intent: Intent, model: Model) -> int:
     """Output tokens a worst case counts with."""
-    if "embeddings" in intent.needs:
+    if not intent.writes_text:
         return 0
     limit = intent.output_limit
     if limit is None:
@@ -53,9 +53,9 @@ def static_fault(intent: Intent, model: Model) -> str | None:
     return None
 
 
-def context_fault(prompt_tokens: int, model: Model) -> str | None:
+def context_fault(tokens: int, model: Model) -> str | None:
     window = model.context_window
-    return "context_too_small" if window is not None and prompt_tokens >= window else None
+    return "context_too_small" if window is not None and tokens >= window else None
 
 
 def cost_fault(intent: Intent, cost: int | None) -> str | None:
@@ -82,7 +82,7 @@ def health_fault(now: float, model: Model) -> str | None:
 def live_fault(intent: Intent, model: Model, now: float) -> str | None:
     """What keeps a model from this very request, of all that changes from call to call."""
     limits = intent.constraints
-    fault = context_fault(intent.prompt_tokens, model)
+    fault = context_fault(intent.window_tokens, model)
     if fault is None and limits.spendable is not None:
         fault = cost_fault(intent, worst_cost(intent, model))
     if fault is None and limits.max_latency_ms is not None and intent.binding:

@@ -270,8 +270,8 @@ class Planner:
         limits = intent.constraints
         timed = limits.max_latency_ms is not None and intent.binding
         checks: list[Check] = []
-        if slate.smallest_context is not None and intent.prompt_tokens >= slate.smallest_context:
-            checks.append(board.context(intent.prompt_tokens))
+        if slate.smallest_context is not None and intent.window_tokens >= slate.smallest_context:
+            checks.append(board.context(intent.window_tokens))
         limit = limits.spendable
         if limit is not None and not slate.within(intent, limit):
             checks.append(board.cost(intent, limit))
@@ -303,7 +303,7 @@ class Planner:
         rejected: Sequence[Rejected] = slate.rejected
         smallest = slate.smallest_context
         if (
-            (smallest is not None and intent.prompt_tokens >= smallest)
+            (smallest is not None and intent.window_tokens >= smallest)
             or (limit is not None and not slate.within(intent, limit))
             or limits.max_latency_ms is not None
             or self._registry.trouble_until > now

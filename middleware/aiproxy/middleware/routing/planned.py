@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiproxy.middleware.intent import Intent
@@ -22,6 +23,10 @@ class Ranked(NamedTuple):
     cost: int | None
     latency_ms: float | None
     quality: float | None
+
+
+#: A row from its five members, as ``Ranked._make`` but without a call of Python code.
+_ranked: Final = partial(tuple.__new__, Ranked)
 
 
 @dataclass(slots=True)
@@ -51,6 +56,7 @@ class Plan:
 def rows(
     intent: Intent, figures: Figures, places: Sequence[int], scores: Sequence[float]
 ) -> list[Ranked]:
+    """The models at these places of the figures, with a score each."""
     models, worst, waits = figures.models, figures.worst, figures.latencies
     qualities = figures.qualities
     costs: list[Any] = [worst[i] for i in places]
@@ -67,7 +73,7 @@ def rows(
         [qualities[i] for i in places],
         strict=True,
     )
-    return list(map(Ranked._make, columns))
+    return list(map(_ranked, columns))
 
 
 def cheapest(intent: Intent, rejected: Sequence[Rejected]) -> int:
@@ -87,6 +93,6 @@ def confidence(scores: Sequence[float]) -> float:
     if len(scores) < 2:
         return 1.0
     best, second = scores[0], scores[1]
-    if best <= 0:
+    if best <= 0 or best == second:
         return 0.0
     return round(min(1.0, max(0.0, (best - second) / best)), 4)

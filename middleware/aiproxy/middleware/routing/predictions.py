@@ -11,7 +11,7 @@ from aiproxy.middleware.intent import Intent
 from aiproxy.middleware.money.amounts import usd
 from aiproxy.middleware.registry import Model
 from aiproxy.middleware.routing.plan import Plan, worst_cost
-from aiproxy.middleware.routing.strategies import usual_cost
+from aiproxy.middleware.routing.strategies import usual_costs
 
 _UNSURE: Final = 0.8
 
@@ -31,7 +31,7 @@ def predicted(plan: Plan, intent: Intent) -> dict[str, Any] | None:
     if not plan.ranked:
         return None
     first = plan.ranked[0]
-    cost = usual_cost(intent)(first.model)
+    cost = usual_costs(intent, (first.model,))[0]
     return {
         "latency_ms": first.latency_ms,
         "cost_usd": None if first.model.price is None else usd(int(cost)),

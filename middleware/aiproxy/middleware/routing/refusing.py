@@ -66,6 +66,8 @@ def unknown_model() -> ProxyError:
     )
 
 
+#: Endpoints whose prompt is the member ``input``.
+_BY_INPUT: Final = frozenset({"responses", "embeddings"})
 #: (reason, constraint, code); the first that rejects somebody names the blocking header. The pool is
 #: last: whoever is not in it was not asked for, and says nothing about those who were.
 _BLOCKERS: Final = (
@@ -114,9 +116,9 @@ def _stated_refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) 
     if "context_too_small" in reasons and reasons <= {"context_too_small", "lacks_capability"}:
         return NoCandidate(
             "context_length_exceeded",
-            f"The prompt is about {intent.prompt_tokens} tokens, more than the context window of "
+            f"The prompt is about {intent.longest_input or intent.prompt_tokens} tokens, more than the context window of "
             "every model that could serve it; shorten it.",
-            param="input" if intent.endpoint == "responses" else "messages",
+            param="messages" if intent.endpoint not in _BY_INPUT else "input",
         )
     for reason, constraint, code in _BLOCKERS:
         if reason in reasons:

@@ -10,9 +10,9 @@ cheaper, faster or better candidate never loses by it.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import nsmallest
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, cast
 
 from aiproxy.middleware.intent import DEFAULT_OUTPUT_TOKENS, Intent
 from aiproxy.middleware.registry import Model
@@ -83,19 +83,22 @@ class Figures:
 def figures_of(intent: Intent, models: Sequence[Model], now: float) -> Figures:
     """The figures of models as they are now."""
     task = intent.task
-    costs = [_UNKNOWN if (cost := worst_cost(intent, m)) is None else cost for m in models]
+    usual = usual_costs(intent, models)
+    worst = usual
+    if intent.output_limit is None:
+        found = [worst_cost(intent, m) for m in models]
+        worst = [_UNKNOWN if cost is None else cost for cost in found]
     return Figures(
         models,
-        costs if intent.output_limit is not None else list(map(usual_cost(intent), models)),
-        costs,
+        usual,
+        worst,
         latencies_of(intent, models, now),
         [model.quality_for(task) for model in models],
         [0.0] * len(models) if task == "general" else [-task_match(m, task) for m in models],
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What orders candidates beside their figures. ``turn`` counts requests of one kind, ``keep``
     is how many are wanted, ``spread`` shares traffic among equals by the ``kind`` of request, ``custom`` is the number of a
     strategy that came as a plug-in, larger first."""
@@ -125,7 +128,7 @@ def order(
             places = [known[i] for i in first]
             left = terms.keep - len(places)
             if left > 0:
-                fewer = replace(terms, keep=left)
+                fewer = terms._replace(keep=left)
                 rest, lower = _order(intent, figures.at(unknown), now, fewer)
                 places += [unknown[i] for i in rest]
                 scores = scores + [min(score, scores[-1]) / 2 for score in lower]
@@ -146,7 +149,8 @@ def _order(
         values: Sequence[Any] = [-score for score in terms.custom(intent, figures)]
     else:
         values = values_of(strategy, intent, figures, now, terms.weights)
-    key = sort_key(intent, figures, values)
+    leads = leads_of(intent, models)
+    key = sort_key(intent, figures, values, leads)
     if terms.spread is None:
         places = best_places(len(models), key, terms.keep)
     else:
@@ -157,7 +161,10 @@ def _order(
             shared = [tied[i] for i in terms.spread([models[i] for i in tied], terms.kind)]
             places = shared + places[len(tied) :]
         places = places[: terms.keep]
-    return places, _scores(strategy, intent, models, values, places)
+    scores = _scores(strategy, [values[i] for i in places])
+    if leads is not None:
+        scores = _led([leads[i] for i in places], scores)
+    return places, scores
 
 
 def best_places(count: int, key: Callable[[int], Any], keep: int) -> list[int]:
@@ -167,9 +174,10 @@ def best_places(count: int, key: Callable[[int], Any], keep: int) -> list[int]:
     return nsmallest(keep, range(count), key=key)
 
 
-def sort_key(intent: Intent, figures: Figures, values: Sequence[Any]) -> Callable[[int], Any]:
+def sort_key(
+    intent: Intent, figures: Figures, values: Sequence[Any], leads: Sequence[float] | None
+) -> Callable[[int], Any]:
     """What ``best_places`` sorts by; ties keep the order of ``models``."""
-    leads = leads_of(intent, figures.models)
     if intent.task == "general":
         if leads is None:
             return values.__getitem__
@@ -218,25 +226,40 @@ def values_of(
     return [(model.track.error_rate(now), model.provider.priority) for model in models]
 
 
-def usual_cost(intent: Intent) -> Callable[[Model], float]:
-    """Cost of an answer of usual length, so that a model is not dearer for being able to say more."""
+def usual_costs(intent: Intent, models: Sequence[Model]) -> list[float]:
+    """Costs of answers of usual length, so that a model is not dearer for being able to say more."""
     prompt, copies = intent.prompt_tokens, intent.copies
-    output = 0 if "embeddings" in intent.needs else intent.output_limit or DEFAULT_OUTPUT_TOKENS
-
-    def cost(model: Model) -> float:
-        if model.price is None:
-            return _UNKNOWN
-        answer = min(output, model.max_output_tokens or output)
-        return model.price.worst(prompt, answer * copies, copies)
-
-    return cost
+    output = 0
+    if intent.writes_text:
+        limit = intent.output_limit
+        output = DEFAULT_OUTPUT_TOKENS if limit is None else limit
+    found: list[float] = []
+    for model in models:
+        price, cap = model.price, model.max_output_tokens
+        if price is None:
+            found.append(_UNKNOWN)
+        else:
+            answer = cap if cap is not None and cap < output else output
+            found.append(price.worst(prompt, answer * copies, copies))
+    return found
 
 
 def latencies_of(intent: Intent, models: Sequence[Model], now: float) -> list[float]:
-    first_byte = intent.stream
+    """The estimates that ``Model.latency_ms`` gives, infinite where there is none."""
+    estimates = [
+        track.standing if now <= track.stands_until else track.estimate(now)
+        for track in [model.track for model in models]
+    ]
+    if intent.stream:
+        measured = [estimate.first_p95 for estimate in estimates]
+    else:
+        measured = [estimate.total_p95 for estimate in estimates]
+    if None not in measured:
+        return cast(list[float], measured)
+    priors = [model.latency_prior_ms for model in models]
     return [
-        _UNKNOWN if (ms := model.latency_ms(now, first_byte=first_byte)) is None else ms
-        for model in models
+        ms if ms is not None else _UNKNOWN if prior is None else prior
+        for ms, prior in zip(measured, priors, strict=True)
     ]
 
 
@@ -246,58 +269,52 @@ def _balanced(figures: Figures, weights: tuple[float, float, float]) -> list[flo
     by_cost, by_latency, by_quality = (weight / total for weight in weights)
     return [
         (0.0 if cost == _UNKNOWN else by_cost * cheapest / (cost + EPSILON))
-        # ``speed``, without the call
-        + by_latency * (_UNMEASURED if latency == _UNKNOWN else fastest / (latency or _LEAST))
+        + by_latency * speed
         + by_quality * (quality or 0.0)
-        for cost, latency, quality in zip(
-            figures.costs, figures.latencies, figures.qualities, strict=True
+        for cost, speed, quality in zip(
+            figures.costs, speeds(fastest, figures.latencies), figures.qualities, strict=True
         )
     ]
 
 
-def speed(fastest: float, latency: float) -> float:
-    """A latency as a share of the best one, 0..1."""
-    return _UNMEASURED if latency == _UNKNOWN else fastest / (latency or _LEAST)
+def speeds(fastest: float, latencies: Sequence[float]) -> list[float]:
+    """Latencies as shares of the best one, 0..1."""
+    return [_UNMEASURED if ms == _UNKNOWN else fastest / (ms or _LEAST) for ms in latencies]
 
 
-def _scores(
-    strategy: str,
-    intent: Intent,
-    models: Sequence[Model],
-    values: Sequence[Any],
-    places: Sequence[int],
-) -> list[float]:
-    """Scores of the chosen places, 0..1 and never rising along the order."""
-    best = min(values[i] for i in places)
+def _scores(strategy: str, values: Sequence[Any]) -> list[float]:
+    """Scores of those chosen by their numbers, 0..1 and never rising along the order."""
+    best = min(values)
     if strategy in ("cost", "latency"):
+        if best == _UNKNOWN:
+            return [0.0] * len(values)
         top = best + EPSILON
         # an unknown value is infinite and gets 0
-        scores = [0.0 if best == _UNKNOWN else top / (values[i] + EPSILON) for i in places]
-    else:
-        scores = [_score(strategy, values[i], best) for i in places]
-    leads = leads_of(intent, [models[i] for i in places])
-    if leads is None or leads[0] == leads[-1]:
+        return [top / (value + EPSILON) for value in values]
+    if strategy in ("quality", "balanced"):
+        return [float(-value) for value in values]
+    if strategy == "capability-first":
+        least = best[1]
+        top = 0.0 if least == _UNKNOWN else least + EPSILON
+        return [
+            0.5 * -match
+            + 0.5 * (1.0 if cost <= least and cost < _UNKNOWN else top / (cost + EPSILON))
+            for match, cost, _ in values
+        ]
+    if strategy == "availability":
+        return [(1.0 - errors) / (1.0 + max(0, priority - best[1])) for errors, priority in values]
+    return [float(min(1.0, max(0.0, -value))) for value in values]  # a plug-in's own
+
+
+def _led(leads: Sequence[float], scores: list[float]) -> list[float]:
+    """Scores where the wanted rung or task ranks before the strategy's number."""
+    if leads[0] == leads[-1]:
         return scores
     found: list[float] = []
     for lead, score in zip(leads, scores, strict=True):
         mixed = (_LEAD * lead / leads[0] + score) / (_LEAD + 1.0)
         found.append(min(mixed, found[-1]) if found else mixed)
     return found
-
-
-def _score(strategy: str, value: Any, best: Any) -> float:
-    """A strategy's number turned into 0..1; ``best`` is the best among the candidates."""
-    if strategy in ("quality", "balanced"):
-        return float(-value)
-    if strategy == "capability-first":
-        match, cost, _ = value
-        best_cost = best[1]
-        cheap = 0.0 if cost == _UNKNOWN else (best_cost + EPSILON) / (cost + EPSILON)
-        return float(0.5 * -match + 0.5 * min(1.0, cheap))
-    if not isinstance(value, tuple):
-        return float(min(1.0, max(0.0, -value)))  # a plug-in's own
-    errors, priority = value
-    return float((1.0 - errors) / (1.0 + max(0, priority - best[1])))
 
 
 def _rotated(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiproxy.middleware.registry import Model
 
@@ -11,15 +11,14 @@ from aiproxy.middleware.registry import Model
 CHUNK: Final = 24
 FEW: Final = 4
 #: Bounds are compared with sums taken in another order; they may differ by rounding.
-_ROUNDING: Final = 1e-9
+ROUNDING: Final = 1e-9
 
 Places = list[int]
 Passes = Callable[[Places], Places]
 Values = Callable[[Places], list[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One limit of a request: which of some places pass, and why a model does not."""
 
     passes: Passes
@@ -108,7 +107,8 @@ class Walk:
     def run(self, steps: Steps, exact: Values | None) -> tuple[Places, bool]:
         """Return places among which the best are, and whether there are more."""
         bounds, group, ties, keep = self._bound, self._group, self._matches, self._keep
-        scale, slack = self._scale, (_ROUNDING if exact else 0.0)
+        scale, slack = self._scale, (ROUNDING if exact else 0.0)
+        tied = exact is None  # else who has the same bound need not have the same value
         found: Places = []
         while len(found) <= keep:
             part = steps.next()
@@ -130,7 +130,7 @@ class Walk:
                 bound = bounds[i] * scale - slack
                 if group[i] != edge or (
                     bound > least
-                    and (bound > most or (bound == most and (ties[i], i) > (tie, place)))
+                    and (bound > most or (tied and bound == most and (ties[i], i) > (tie, place)))
                 ):
                     return found, True
                 found.append(i)

@@ -155,15 +155,57 @@ def explain(
 aiproxy.add_command(simulate)
 
 
-@aiproxy.command()
+@aiproxy.group(invoke_without_command=True)
 @CONFIG
 @AS_JSON
-def models(path: str | None, as_json: bool) -> None:
-    """List the models a configuration offers."""
+@click.pass_context
+def models(context: click.Context, path: str | None, as_json: bool) -> None:
+    """List the models a configuration offers; `check` looks at a model folder."""
+    if context.invoked_subcommand is not None:
+        return
     from aiproxy.reference_server.listing import model_rows
 
     rows = model_rows(_load_or_embedded(path))
     _table(rows, as_json, title="models")
+
+
+@models.command("check")
+@click.argument("place", metavar="DIR", type=click.Path())
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--tokenizer", type=click.Path(), help="Where tokenizer.json lies, if not in DIR.")
+@click.option("--chat-template", help="A Jinja file, or the template itself.")
+@click.option("--max-context", type=click.IntRange(1), help="Tokens, where no file says it.")
+@AS_JSON
+def models_check(place: str, as_json: bool, **given: Any) -> None:
+    """Say what the model in DIR (a folder, an .onnx or .pt2 file) is and can do, and try it.
+
+    Exit 0 when it can be served here, 1 when not, 2 when there is nothing at DIR.
+    """
+    from aiproxy.reference_server.onnx.checking import check
+    from aiproxy.reference_server.onnx.folders import DEMO
+
+    if place != DEMO and not Path(place).exists():
+        _usage(f"{place}: there is nothing here")
+    report = check(place, given)
+    if as_json:
+        _print_json(report)
+    else:
+        for key, value in report.items():
+            _print_fact(key, value)
+    sys.exit(0 if report["serves"] else 1)
+
+
+def _print_fact(key: str, value: Any) -> None:
+    """One line of a report; a size in bytes is told in a unit people read."""
+    for one in value if key == "notes" else (value,):
+        if one in (None, "", []):
+            continue
+        shown = ", ".join(map(str, one)) if isinstance(one, list) else str(one)
+        if key.endswith("_bytes") and isinstance(one, int):
+            key, shown = key.removesuffix("_bytes"), f"{one / 2**20:,.1f} MiB"
+        if isinstance(one, bool):
+            shown = "yes" if one else "no"
+        click.echo(f"{key.removesuffix('s') if key == 'notes' else key:16} {shown}")
 
 
 @aiproxy.command()

@@ -1,15 +1,18 @@
-"""Local text models on onnxruntime: loading, scheduling, and OpenAI bodies around them.
+"""Local models: loading, scheduling, and OpenAI bodies around them.
 
-``LocalModels`` is what the server uses; ``TextEngine`` and ``text_model.TextModel`` are the parts it
-is made of. Importing this package needs no extra: onnxruntime, numpy and tokenizers are imported when
+``LocalModels`` is what the server uses; ``TextEngine`` and ``text.text_model.TextModel`` are parts it is
+made of. Importing this package needs no extra: onnxruntime, numpy and tokenizers are imported when
 a model is loaded, and their absence is the reason of an unavailable model.
 
-* What a client leaves out: temperature 0 (the likeliest token each time), no token limit but the
-  model's context. A larger ``max_tokens`` than the context leaves is cut to it.
+* What a client leaves out: the model's own sampling, else temperature 0 (the likeliest token each
+  time); no token limit but the model's context. A larger ``max_tokens`` than the context leaves is
+  cut to it.
+* What a model or its adapter cannot do (tools, grammars, log probabilities...) is refused by the
+  field's name.
 * The bundled ``builtin:demo`` reads the last user message only; see its MODEL_CARD.md.
 """
 
-from aiproxy.reference_server.onnx.engine import Job, TextEngine
+from aiproxy.reference_server.onnx.bodies.chat import error_object
 from aiproxy.reference_server.onnx.errors import (
     ContextOverflow,
     EngineClosed,
@@ -20,18 +23,18 @@ from aiproxy.reference_server.onnx.errors import (
     ModelUnavailable,
     RequestRefused,
 )
-from aiproxy.reference_server.onnx.generation import (
+from aiproxy.reference_server.onnx.local_model import LocalModel
+from aiproxy.reference_server.onnx.local_models import LocalModels
+from aiproxy.reference_server.onnx.text.engine import Job, TextEngine
+from aiproxy.reference_server.onnx.text.generation import (
     Event,
     Failed,
     Finished,
     GenerationRequest,
-    Message,
     Sampling,
     Token,
     Usage,
 )
-from aiproxy.reference_server.onnx.local_models import LocalModel, LocalModels
-from aiproxy.reference_server.onnx.openai_chat import error_object
 
 __all__ = [
     "ContextOverflow",
@@ -46,7 +49,6 @@ __all__ = [
     "LocalError",
     "LocalModel",
     "LocalModels",
-    "Message",
     "ModelNotFound",
     "ModelUnavailable",
     "RequestRefused",

@@ -6,65 +6,53 @@ network, no request parsing beyond the body, no routing.
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from aiproxy.reference_server.onnx.engine import TextEngine
+from aiproxy.reference_server.onnx.bodies.answers import (
+    ChatChoice,
+    Choice,
+    Envelope,
+    Json,
+    TextChoice,
+    body_of,
+    total,
+    usage_object,
+    whole_body,
+)
+from aiproxy.reference_server.onnx.bodies.chat import (
+    Abilities,
+    Body,
+    Task,
+    read_chat,
+    read_completion,
+)
 from aiproxy.reference_server.onnx.errors import (
+    EngineClosed,
     ModelNotFound,
     ModelUnavailable,
     RequestRefused,
 )
-from aiproxy.reference_server.onnx.generation import Event, Failed, Finished, Token
-from aiproxy.reference_server.onnx.openai_chat import (
-    Body,
-    ChunkWriter,
-    CompletionChunkWriter,
-    Envelope,
-    Json,
-    Task,
-    chat_completion,
-    read_chat,
-    read_completion,
-    text_completion,
+from aiproxy.reference_server.onnx.local_model import (
+    EMBEDDINGS,
+    IMAGES,
+    TEXT,
+    Loaded,
+    Loader,
+    LocalModel,
+    RunningText,
 )
+from aiproxy.reference_server.onnx.text.bridge import Reader, bridge
+from aiproxy.reference_server.onnx.text.generation import Finished, Token
 
 if TYPE_CHECKING:  # at run time it is imported when a model is loaded: it needs the onnx extra
-    from aiproxy.reference_server.onnx.text_model import TextModel
+    from aiproxy.reference_server.onnx.text.text_model import TextModel
 
-log = logging.getLogger(__name__)
-
-TEXT = "text-generation"
-EMBEDDINGS = "embeddings"
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A loaded model and the engine that computes with it."""
-
-    name: str
-    text: "TextModel"
-    engine: TextEngine
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """One configured model; ``running`` is None when it cannot run, and ``reason`` says why."""
-
-    name: str
-    capabilities: tuple[str, ...]
-    context_window: int | None
-    running: Running | None = None
-    reason: str | None = None
-
-    @property
-    def available(self) -> bool:
-        return self.running is not None
+#: Characters of a prompt from which on reading it would hold up the event loop.
+LONG_PROMPT: Final = 20_000
 
 
 class LocalModels:
@@ -72,12 +60,13 @@ class LocalModels:
 
     def __init__(
         self,
-        models: tuple[LocalModel, ...],
+        models: Sequence[LocalModel | Loader],
         *,
         now: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: secrets.token_hex(12),
     ) -> None:
-        self._models = {model.name: model for model in models}
+        loaders = [Loaded(model) if isinstance(model, LocalModel) else model for model in models]
+        self._loaders: dict[str, Loader] = {loader.model.name: loader for loader in loaders}
         self._now = now
         self._new_id = new_id
 
@@ -85,132 +74,189 @@ class LocalModels:
     def from_config(cls, provider: Mapping[str, Any], **hooks: Any) -> "LocalModels":
         """Load the ``models`` of a provider of type local; ``provider`` has its defaults filled in.
 
-        ``max_concurrency`` null is one answer at a time. A model that cannot be loaded is kept with
-        its reason; this never raises for it.
+        A model that cannot be loaded is kept with its reason; this never raises for it.
         """
-        return cls(tuple(load_model(model, provider) for model in provider["models"]), **hooks)
+        from aiproxy.reference_server.onnx.loading import load_models
+
+        return cls(load_models(provider), **hooks)
 
     @property
     def models(self) -> tuple[LocalModel, ...]:
         """Every configured model in configuration order, unavailable ones included."""
-        return tuple(self._models.values())
+        return tuple(loader.model for loader in self._loaders.values())
+
+    @property
+    def loaders(self) -> tuple[Loader, ...]:
+        """What brings each model, in configuration order."""
+        return tuple(self._loaders.values())
 
     async def chat(self, body: Body) -> Json | AsyncIterator[Json]:
         """Answer a chat request: a body, or with ``stream`` the chunks, without ``[DONE]``.
 
         Errors known before the first token are raised here, later ones by the iterator.
         """
-        model = self._ready(body, TEXT)
-        task = read_chat(body, model.text.sampling)
-        envelope = self._envelope("chatcmpl-", model)
-        if task.stream:
-            writer = ChunkWriter(envelope, task.include_usage)
-            return await streamed(model, task, writer)
-        return chat_completion(envelope, *await whole(model, task))
+        model = await self._text(body)
+        task = read_chat(body, abilities(model))
+        spell = spelling(model, task)
+        choices = [ChatChoice(at, task.tools, spell, self._new_id) for at in range(task.choices)]
+        return await self._answer(body, model, task, choices, "chatcmpl-", "chat.completion")
 
     async def complete(self, body: Body) -> Json | AsyncIterator[Json]:
-        """Answer a completions request, as ``chat`` does; the prompt is read as a user message."""
-        model = self._ready(body, TEXT)
-        task = read_completion(body, model.text.sampling)
-        envelope = self._envelope("cmpl-", model)
-        if task.stream:
-            writer = CompletionChunkWriter(envelope, task.include_usage)
-            return await streamed(model, task, writer)
-        return text_completion(envelope, *await whole(model, task))
+        """Answer a completions request, as ``chat`` does. A model with a declarative template reads
+        the prompt as a user message, any other takes it as it is."""
+        model = await self._text(body)
+        task = read_completion(body, abilities(model))
+        spell = spelling(model, task)
+        choices = [TextChoice(at, spell) for at in range(task.choices)]
+        return await self._answer(body, model, task, choices, "cmpl-", "text_completion")
 
     async def embed(self, body: Body) -> Json:
-        """Refuse an embeddings request: no runtime for local embedding models exists here yet."""
-        model = self._ready(body, EMBEDDINGS)
-        raise ModelUnavailable(f"no runtime for embeddings serves {model.name}")
+        """Answer an embeddings request."""
+        from aiproxy.reference_server.onnx.bodies.embeddings import embed
+
+        model = await self._ready(body, EMBEDDINGS)
+        if model.embedding is None:
+            raise ModelUnavailable(model.reason or "it is not loaded")
+        answer: Json = await embed(model.embedding, body)
+        return answer
+
+    async def classify(self, body: Body) -> Json:
+        """Answer a classification of an image."""
+        from aiproxy.reference_server.onnx.bodies.predicting import classify
+
+        model = await self._ready(body, IMAGES)
+        if model.image is None:
+            raise ModelUnavailable(model.reason or "it is not loaded")
+        answer: Json = await classify(model.image, body)
+        return answer
 
     async def close(self) -> None:
-        """End running answers and stop the owner threads."""
-        for model in self._models.values():
-            if model.running is not None:
-                await asyncio.to_thread(model.running.engine.close)
+        """End running answers and stop what computes."""
+        await asyncio.gather(*(loader.close() for loader in self._loaders.values()))
 
-    def _ready(self, body: Body, capability: str) -> Running:
+    async def _text(self, body: Body) -> RunningText:
+        model = await self._ready(body, TEXT)
+        if model.text is None:
+            raise ModelUnavailable(model.reason or "it is not loaded")
+        return model.text
+
+    async def _ready(self, body: Body, capability: str) -> LocalModel:
+        """Return the model ``body`` names, loaded for ``capability``."""
         name = body.get("model")
         if not isinstance(name, str):
             raise RequestRefused("missing_required_parameter", "model must be a string", "model")
-        model = self._models.get(name)
-        if model is None:
-            raise ModelNotFound(name, tuple(self._models))
-        if capability not in model.capabilities:
-            can = ", ".join(model.capabilities)
+        loader = self._loaders.get(name)
+        if loader is None:
+            raise ModelNotFound(name, tuple(self._loaders))
+        able = loader.model.capabilities
+        if capability not in able:
             raise RequestRefused(
                 "unsupported_capability",
-                f"the local model {name} does {can}, not {capability}; choose another model",
+                f"the local model {name} does {', '.join(able)}, not {capability}; "
+                "choose another model",
                 "model",
             )
-        if model.running is None:
-            raise ModelUnavailable(model.reason or "it is not loaded")
-        return model.running
+        return await loader.ready(capability)
 
-    def _envelope(self, prefix: str, model: Running) -> Envelope:
-        return Envelope(
-            prefix + self._new_id(), int(self._now()), model.name, model.text.fingerprint
-        )
-
-
-class Reader:
-    """Brings the events of one job to the event loop it is made on; submits it, may raise so."""
-
-    def __init__(self, model: Running, task: Task) -> None:
-        loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-
-        def deliver(event: Event) -> None:
-            loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-        self._job = model.engine.submit(task.request, deliver)
-
-    async def next(self) -> Token | Finished:
-        """Wait for the next event; a failure is raised, being given up cancels the job."""
+    async def _answer(
+        self,
+        body: Body,
+        model: RunningText,
+        task: Task,
+        choices: Sequence[Choice],
+        prefix: str,
+        kind: str,
+    ) -> Json | AsyncIterator[Json]:
+        fingerprint, name = model.model.fingerprint, model.model.name
+        envelope = Envelope(prefix + self._new_id(), int(self._now()), name, fingerprint)
+        prompt = await prompted(model.model, task)
+        requests = list(task.requests(prompt))
         try:
-            event = await self._events.get()
-        except asyncio.CancelledError:
-            self._job.cancel()
-            raise
-        if isinstance(event, Failed):
-            raise event.error
-        return event
-
-    def close(self) -> None:
-        self._job.cancel()
-
-
-async def whole(model: Running, task: Task) -> tuple[str, Finished]:
-    """Return the answer's text and its end."""
-    reader, texts = Reader(model, task), []
-    event = await reader.next()
-    while isinstance(event, Token):
-        texts.append(event.text)
-        event = await reader.next()
-    return "".join(texts), event
+            reader = bridge().submit(model.engine, requests)
+        except EngineClosed:
+            # It was unloaded while its prompt was read. Closed for good it refuses once more.
+            model = await self._text(body)
+            reader = bridge().submit(model.engine, requests)
+        if task.stream:
+            chunk = kind if kind == "text_completion" else kind + ".chunk"
+            stream = ChunkStream(reader, choices, envelope, chunk, task.include_usage)
+            await stream.begin()
+            return stream
+        ends: list[Finished] = []
+        for choice, tokens, end in zip(choices, *await reader.whole(), strict=True):
+            logprobs = [row for token in tokens for row in token.logprobs]
+            choice.take("".join(token.text for token in tokens), logprobs)
+            choice.end(end.reason)
+            ends.append(end)
+        return whole_body(envelope, kind, choices, ends)
 
 
-async def streamed(model: Running, task: Task, writer: ChunkWriter) -> "ChunkStream":
-    """Return the answer's chunks once its first event is there.
+def abilities(model: RunningText) -> Abilities:
+    text = model.model
+    return Abilities(
+        sampling=text.sampling,
+        traits=model.engine.runner.traits,
+        tools=text.tool_format,
+        vocabulary=text.tokenizer.vocabulary,
+        raw=not text.declared,
+    )
 
-    So a refusal is raised here, ahead of the response head.
+
+def spelling(model: RunningText, task: Task) -> Callable[[int], bytes] | None:
+    """Return what spells tokens, when the answer has to."""
+    return None if task.request.top_logprobs is None else model.model.tokenizer.token_bytes
+
+
+async def prompted(model: "TextModel", task: Task) -> tuple[int, ...]:
+    """Return the prompt's token ids; a long one is read in a thread.
+
+    Raises:
+        ContextOverflow: it does not fit.
+        RequestRefused: the model's template does not take it.
     """
-    reader = Reader(model, task)
-    return ChunkStream(await reader.next(), reader, writer)
+    prompt = task.prompt
+    if isinstance(prompt, tuple):
+        return prompt
+    if isinstance(prompt, str):
+        if len(prompt) < LONG_PROMPT:
+            return model.raw_prompt(prompt)
+        return await asyncio.to_thread(model.raw_prompt, prompt)
+    if prompt.characters < LONG_PROMPT:
+        return model.chat_prompt(prompt)
+    return await asyncio.to_thread(model.chat_prompt, prompt)
 
 
 class ChunkStream(AsyncIterator[Json]):
-    """The chunks of a streamed answer; ``aclose`` before the end cancels the job."""
+    """The chunks of a streamed answer; ``aclose`` before the end cancels what computes.
 
-    def __init__(self, first: Token | Finished, reader: Reader, writer: ChunkWriter) -> None:
+    Tokens that wait when the client is ready for more make one chunk together, so one who reads
+    slowly costs a chunk each time it reads and not one a token.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        choices: Sequence[Choice],
+        envelope: Envelope,
+        kind: str,
+        include_usage: bool,
+    ) -> None:
         self._reader = reader
-        self._writer = writer
+        self._choices = choices
+        self._include_usage = include_usage
+        self._head = body_of(envelope, kind, [])
+        self._ends: list[Finished] = []
         self._over = False
-        self._ready = deque(writer.opening())
-        self._take(first)
+        self._ready: deque[Json] = deque()
+        for choice in choices:
+            self._tell(choice.opening())
+
+    async def begin(self) -> None:
+        """Wait for the first event, so that a refusal is raised ahead of the response head."""
+        self._take(await self._reader.next())
 
     async def __anext__(self) -> Json:
-        if not self._ready:
+        while not self._ready:
             if self._over:
                 raise StopAsyncIteration
             self._take(await self._reader.next())
@@ -221,55 +267,30 @@ class ChunkStream(AsyncIterator[Json]):
         self._ready.clear()
         self._reader.close()
 
-    def _take(self, event: Token | Finished) -> None:
-        if isinstance(event, Finished):
-            self._over = True
-            self._ready.extend(self._writer.closing(event))
-        else:
-            self._ready.append(self._writer.piece(event.text))
+    def _take(self, events: Sequence[tuple[int, Token | Finished]]) -> None:
+        waiting: dict[int, list[Token]] = {}
+        for index, event in events:
+            if isinstance(event, Token):
+                waiting.setdefault(index, []).append(event)
+                continue
+            self._merge(index, waiting.pop(index, []))
+            self._tell(self._choices[index].end(event.reason))
+            self._ends.append(event)
+        for index, tokens in waiting.items():
+            self._merge(index, tokens)
+        self._over = len(self._ends) == len(self._choices)
+        if self._over and self._include_usage:
+            self._ready.append({**self._head, "usage": usage_object(total(self._ends))})
 
+    def _merge(self, index: int, tokens: Sequence[Token]) -> None:
+        if tokens:
+            text = "".join(token.text for token in tokens)
+            logprobs = [row for token in tokens for row in token.logprobs]
+            self._tell(self._choices[index].take(text, logprobs))
 
-def load_model(model: Mapping[str, Any], provider: Mapping[str, Any]) -> LocalModel:
-    """Return the model of one entry of ``models``, running or with the reason why not."""
-    name, capabilities = model["name"], tuple(model.get("capabilities") or (TEXT,))
-    try:
-        text = load_text(model, capabilities)
-    except ModelUnavailable as unavailable:
-        cause = unavailable.__cause__
-        log.warning("local model %s is unavailable: %s (%r)", name, unavailable.reason, cause)
-        window = model.get("context_window")
-        return LocalModel(name, capabilities, window, reason=unavailable.reason)
-    limits = {
-        "max_queue": provider.get("max_queue"),
-        "max_queue_wait_s": provider.get("max_queue_wait"),
-        "max_concurrency": provider.get("max_concurrency"),
-    }
-    engine = TextEngine(text, **{key: value for key, value in limits.items() if value is not None})
-    return LocalModel(name, capabilities, text.context_window, Running(name, text, engine))
-
-
-def load_text(model: Mapping[str, Any], capabilities: tuple[str, ...]) -> "TextModel":
-    """Return the ``TextModel`` of one entry of ``models``.
-
-    Raises:
-        ModelUnavailable: it needs what this runtime has not, or its files are not in order.
-    """
-    runtime = model.get("runtime") or "onnx"
-    if runtime != "onnx":
-        raise ModelUnavailable(f"the runtime {runtime} is not available; use onnx")
-    if TEXT not in capabilities:
-        raise ModelUnavailable(f"only {TEXT} models can run here so far")
-    if model.get("chat_template"):
-        raise ModelUnavailable("chat_template is not supported; describe chat in config.json")
-    if not model.get("path"):
-        raise ModelUnavailable("path is not set; give a folder, an .onnx file or builtin:demo")
-    try:
-        from aiproxy.reference_server.onnx.text_model import TextModel
-    except ImportError as missing:
-        raise ModelUnavailable("numpy is missing; pip install 'aiproxy[onnx]'") from missing
-    windows = [model[key] for key in ("max_context", "context_window") if model.get(key)]
-    return TextModel.load(
-        model["path"],
-        tokenizer=model.get("tokenizer"),
-        context=min(windows, default=None),
-    )
+    def _tell(self, choices: Sequence[Json]) -> None:
+        for choice in choices:
+            chunk = {**self._head, "choices": [choice]}
+            if self._include_usage:
+                chunk["usage"] = None
+            self._ready.append(chunk)

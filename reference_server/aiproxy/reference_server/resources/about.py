@@ -1,6 +1,7 @@
 """Read-only facts about this node: what it supports, whom it can ask, how it routes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
@@ -11,6 +12,8 @@ from aiproxy.middleware.errors import ProxyError
 from aiproxy.middleware.intake.ingress import Routes
 from aiproxy.middleware.registry import Model, Provider
 from aiproxy.middleware.watching.condition import provider_condition
+from aiproxy.reference_server.onnx.condition import condition
+from aiproxy.reference_server.onnx.local_models import LocalModels
 from aiproxy.spec import HEADERS
 
 
@@ -101,8 +104,11 @@ def capabilities(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def providers(gateway: Gateway) -> dict[str, Any]:
-    """``GET /v1/providers``: ids, condition and models; no addresses, no credentials (ASC-HEALTH-001)."""
+def providers(gateway: Gateway, local: LocalModels) -> dict[str, Any]:
+    """``GET /v1/providers``: ids, condition and models; no addresses, no credentials (ASC-HEALTH-001).
+
+    ``local_models`` are all that are configured, those that cannot run with the reason.
+    """
     registry = gateway.registry
     told = gateway.config.values["providers"]
     return {
@@ -125,6 +131,7 @@ def providers(gateway: Gateway) -> dict[str, Any]:
             }
             for provider in registry.providers.values()
         ],
+        "local_models": [asdict(condition(model)) for model in local.models],
         **shared_state(gateway),
     }
 

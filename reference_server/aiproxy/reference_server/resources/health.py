@@ -4,6 +4,8 @@ import falcon
 import falcon.asgi
 
 from aiproxy.middleware import Gateway
+from aiproxy.reference_server.onnx.condition import condition
+from aiproxy.reference_server.onnx.local_models import LocalModels
 from aiproxy.reference_server.resources.documents import send
 
 
@@ -19,10 +21,12 @@ class Live:
 
 class Ready:
     """``GET /readyz``: at least one provider may be asked right now (AIP-API-036). A shared state
-    store that is lost is told and changes nothing: each process goes by what it sees."""
+    store that is lost is told and changes nothing: each process goes by what it sees. Of local
+    models the devices and states are told, not the names."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, local: LocalModels) -> None:
         self._gateway = gateway
+        self._local = local
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         now = self._gateway.runtime.now()
@@ -33,9 +37,12 @@ class Ready:
         resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
         status = "ready" if ready else "no provider is usable"
         sharing = self._gateway.background.sharing
-        store = {}
+        store: dict[str, object] = {}
         if sharing is not None:
             store["state_store"] = "connected" if sharing.connected else "lost"
+        if self._local.models:
+            told = [condition(model) for model in self._local.models]
+            store["local"] = [{"device": one.device, "state": one.state} for one in told]
         send(resp, {"status": status, **store})
 
     on_head = on_get

@@ -1,19 +1,15 @@
 """The values that travel between the API surface, the scheduler and a model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from aiproxy.reference_server.onnx.errors import LocalError
 
+if TYPE_CHECKING:
+    from aiproxy.reference_server.onnx.text.runner import Grammar, TokenLogprob
+
 FinishReason: TypeAlias = Literal["stop", "length"]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn; ``role`` is system, user or assistant, ``text`` its plain text."""
-
-    role: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +17,7 @@ class Sampling:
     """How the next token is chosen. ``temperature`` 0 takes the likeliest and draws nothing.
 
     ``top_k`` 0 and ``top_p`` 1 restrict nothing. With a ``seed`` the same request gives the same
-    answer; without one the draws differ.
+    answer; without one the draws differ. ``logit_bias`` is added to the scores of token ids.
     """
 
     temperature: float = 0.0
@@ -30,19 +26,24 @@ class Sampling:
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One answer to be generated.
+    """One answer to be generated to a ``prompt`` of token ids.
 
     ``max_tokens`` None means as many as the context leaves, which also bounds a larger number.
+    ``show_special`` keeps the text of special tokens in the answer (a tool call's markers).
     """
 
-    messages: tuple[Message, ...]
+    prompt: tuple[int, ...]
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
+    grammar: "Grammar | None" = None
+    top_logprobs: int | None = None
+    show_special: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Text that became certain with one more token; never empty, never half a character."""
+    """Text that became certain; never empty unless it brings log probabilities, never half a
+    character."""
 
     text: str
+    logprobs: "tuple[TokenLogprob, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)

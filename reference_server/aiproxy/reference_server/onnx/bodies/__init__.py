@@ -1,0 +1,1 @@
+"""From OpenAI bodies to what models take, and back."""

@@ -1,0 +1,1 @@
+"""Text generation: from prompts as tokens to text as it comes."""

@@ -1,0 +1,1 @@
+"""Models that answer with vectors: embeddings and image classification."""
