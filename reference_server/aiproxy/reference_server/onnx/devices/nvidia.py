@@ -37,7 +37,7 @@ class Survey:
 def ask_driver() -> Survey:
     """Return what NVML knows, in CUDA's numbers."""
     try:
-        import pynvml
+        import pynvml  # pyright: ignore[reportMissingImports] - an extra
     except ImportError:
         return Survey(reason="nvidia-ml-py is missing, which finds GPUs; pip install nvidia-ml-py")
     try:
