@@ -22,6 +22,7 @@ def canned(config: Path, port: int) -> Iterator[str]:
         yield server.url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("started", "highest"),
     [

@@ -27,6 +27,7 @@ def report(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
     return done.exit_code, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("paged", "adapter", "cache"), [(True, "genai", "paged"), (False, "slots", "per request")]
 )
@@ -76,6 +77,7 @@ def test_a_graph_alone_needs_to_be_told_the_rest(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_models_of_vectors_and_scores(tmp_path: Path) -> None:
     for name in ("words", "pictures"):
         (tmp_path / name).mkdir()
@@ -85,6 +87,7 @@ def test_models_of_vectors_and_scores(tmp_path: Path) -> None:
     assert (code, said["labels"], said["adapter"]) == (0, len(LABELS), "vectors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "config.json"])
 def test_a_damaged_folder_is_exit_1_with_the_reason(tmp_path: Path, name: str) -> None:
     root = tmp_path / "secret-place"

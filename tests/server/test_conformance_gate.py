@@ -73,6 +73,7 @@ def test_the_embedded_server_proves_level_1_by_the_command(embedded: Any, tmp_pa
     assert proven(tmp_path / "report") == (1, [])
 
 
+@pytest.mark.slow
 def test_a_server_with_keys_and_upstreams_proves_level_1(pair: Any, tmp_path: Path) -> None:
     done = run("conformance", pair.server.url, "--report-dir", str(tmp_path), "--model", "shared")
     assert (done.returncode, proven(tmp_path)) == (0, (1, [])), done.stdout
@@ -93,6 +94,7 @@ def test_an_unreachable_target_is_3(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
 
 
+@pytest.mark.slow
 def test_the_server_is_started_and_proves_level_1_in_front_of_fakes(tmp_path: Path) -> None:
     done = graded(tmp_path, *OURS, "--report-dir", "report")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -220,6 +222,7 @@ def _wait(url: str) -> None:
     raise AssertionError("the other server did not start")
 
 
+@pytest.mark.slow
 def test_another_server_is_graded_under_pytest(other: str, tmp_path: Path) -> None:
     done = graded(tmp_path, "--target", other)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -228,6 +231,7 @@ def test_another_server_is_graded_under_pytest(other: str, tmp_path: Path) -> No
     assert " passed" in last
 
 
+@pytest.mark.slow
 def test_another_server_is_graded_by_the_command(other: str, tmp_path: Path) -> None:
     done = run("conformance", other, "--report-dir", str(tmp_path))
     level, failed = proven(tmp_path)

@@ -50,6 +50,7 @@ def test_json_is_the_result(outage: Path) -> None:
     assert {"at_s", "name", "from", "to", "why"} == set(told["breakers"][0])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_every_process(outage: Path) -> None:
     told = set()
     for hashing in ("0", "1", "2"):
@@ -120,6 +121,7 @@ def test_another_configuration_for_the_same_traffic(tmp_path: Path) -> None:
     assert json.loads(run(file, "--json", "--config", other).output)["share"] == {"b": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["png", "svg"])
 def test_a_picture(form: str, outage: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
@@ -154,6 +156,7 @@ def test_simulating_loads_no_matplotlib_and_no_http_client() -> None:
     assert plotting.__name__ in sys.modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(SCENARIOS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_published_scenarios_hold(file: Path) -> None:
     done = run(file, "--json")

@@ -54,6 +54,7 @@ def test_the_circuit_of_a_provider_that_hangs() -> None:
     assert pauses == sorted(pauses)
 
 
+@pytest.mark.slow
 def test_every_record_of_a_run_is_valid() -> None:
     for name in ("outage", "canary"):
         for decision in list(ran(name).decisions)[::50]:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from mounts import Got
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Grüße 😀 from a long enough sentence to come in several pieces."
 #: Dialect -> provider type and path of the base URL at aimock.
 SPOKEN = {

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SPOKEN = {
     "chat": ("openai_compatible", "/v1"),
     "responses": ("openai_compatible", "/v1"),

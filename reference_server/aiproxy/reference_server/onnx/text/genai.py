@@ -397,7 +397,7 @@ class GenaiRunner:
 
     def _make_engine(self) -> None:
         self._buffer = self._engine = None
-        gc.collect()  # its cache must be gone before there is another
+        self._free()  # its cache must be gone before there is another
         self._engine = self._library.Engine(self._model)
         # As many events as sequences can have in one run: a token and an end.
         self._buffer = self._engine.create_event_buffer(2 * self.capacity.slots + 2)
@@ -500,7 +500,12 @@ class GenaiRunner:
         for key in list(self._running):
             self.drop(key)
         self._buffer = self._engine = self._model = None
-        gc.collect()  # the memory must be free when the next model is loaded
+        self._free()  # the memory must be there when the next model is loaded
+
+    def _free(self) -> None:
+        """Of GPU memory there is no second helping: what a cycle still holds is freed now."""
+        if self.device.kind == "cuda":
+            gc.collect()
 
 
 def _close(request: Any) -> None:
