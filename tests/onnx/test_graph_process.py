@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,25 @@ def test_a_process_that_gives_no_answer_is_killed(graph: Path) -> None:
     assert time.monotonic() - began < 5
     assert gone(pid)
     session.close()
+
+
+def test_closing_does_not_wait_for_a_computation_that_hangs(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiproxy.reference_server.onnx.worker.graph_process._END_S", 0.3)
+    session = GraphProcess(graph, CPU, compute_s=60.0)
+    pid = session.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(session.run, feeds(session), list(session.outputs))
+        time.sleep(0.2)
+        began = time.monotonic()
+        session.close()
+        assert time.monotonic() - began < 5
+        with pytest.raises(ModelUnavailable):
+            hanging.result(5)
+    assert gone(pid)
 
 
 def test_closing_ends_the_process_and_refuses_calls(session: GraphProcess) -> None:

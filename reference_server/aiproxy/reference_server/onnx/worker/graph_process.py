@@ -132,9 +132,18 @@ class GraphProcess:
         return {name: unpack(tensor) for name, tensor in answer.outputs.items()}
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
+        """End the process; a computation that is under way has some seconds, then it fails."""
+        self._closed = True
+        process = self._process
+        if not self._lock.acquire(timeout=_END_S):
+            # Who computes holds the lock until its process answers, or is gone.
+            if process is not None and self._owner == os.getpid():
+                process.kill()
+            self._lock.acquire()
+        try:
             self._end()
+        finally:
+            self._lock.release()
 
     def _start(self) -> Opened:
         ours, theirs = socket.socketpair()
