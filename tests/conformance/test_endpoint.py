@@ -65,7 +65,7 @@ class Mumbling(Handler):
 @pytest.mark.parametrize(("handler", "reason"), [(Endless, "more than"), (Bomb, "once unpacked")])
 def test_an_answer_without_end_is_cut(handler: type[Handler], reason: str):
     with RightServer(handler=handler) as server:
-        endpoint = Endpoint(server.url, timeout_s=5)
+        endpoint = Endpoint(server.url, timeout_s=60)
         reply = endpoint.get("/v1/models")
         endpoint.close()
     assert reason in reply.json_fault

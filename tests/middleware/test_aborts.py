@@ -221,7 +221,8 @@ def test_streams_that_stay_are_whole_while_others_leave(mount: Any, fakes: Any) 
         for got in whole:
             assert all(word.encode() in got for word in words)
             assert got.count(b"[DONE]") == 1
-            assert b"error" not in got
+            # the headers may tell of a kept connection that was gone and asked again
+            assert b"error" not in got.partition(b"\r\n\r\n")[2]
         assert until(lambda: len(served.gateway.decisions._rows) == 32)
         outcomes = [row.outcome for row in served.gateway.decisions._rows.values()]
         assert outcomes.count("ok") == 16
