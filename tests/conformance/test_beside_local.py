@@ -22,8 +22,6 @@ COMMAND = str(Path(sys.executable).with_name("aiproxy"))
 STARTS_WITHIN_S, ENDS_WITHIN_S = 60, 15
 LEVELS_TAKE_S = 600
 
-pytestmark = pytest.mark.slow
-
 
 def conformance(*args: str, folder: Path) -> dict[str, Any]:
     """Return the report of a run that proved its level."""
@@ -65,6 +63,7 @@ def posted(url: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_local_models_alone_prove_level_1(tmp_path: Path):
     config = tmp_path / "aiproxy.yaml"
     config.write_text(yaml.safe_dump({"providers": {"local": house(tmp_path / "models")}}))
@@ -86,13 +85,19 @@ def test_local_models_alone_prove_level_1(tmp_path: Path):
     assert seen["metadata"]["provider"] == "local"
 
 
-def test_local_models_beside_others_prove_level_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "level",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.exhaustive)],
+)
+def test_local_models_beside_others_prove_their_level(
+    level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The image model of the house is the one that the suite finds and asks."""
     house(tmp_path / "models")
     monkeypatch.setenv("HOUSE_MODELS", str(tmp_path / "models"))
     launch = f"{sys.executable} {HERE / 'beside_local.py'} {{config}} {{port}}"
-    report = conformance("--launch", launch, "--level", "3", folder=tmp_path / "report")
-    assert (report["mode"], report["level"]) == ("controlled", 3)
+    report = conformance("--launch", launch, "--level", str(level), folder=tmp_path / "report")
+    assert (report["mode"], report["level"]) == ("controlled", level)
     inputs = next(one for one in report["results"] if one["check"] == "AIP-API-017")
     assert inputs["status"] == "pass", inputs["reason"]
     assert "the same image again" in {finding["what"] for finding in inputs["findings"]}
