@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.database import DirectoryBasedExampleDatabase
 
 from aiproxy.middleware.dialects.canonical import (
     Finish,
@@ -49,12 +48,7 @@ SENT_IN = [name for name in DIALECTS if hasattr(codec(name), "encode_request")]
 READ = [name for name in DIALECTS if hasattr(codec(name), "decode_reply")]
 HEARD = [name for name in DIALECTS if hasattr(codec(name), "StreamDecoder")]
 
-KEEP = settings(
-    max_examples=60,
-    deadline=None,
-    database=DirectoryBasedExampleDatabase(TESTS / "corpus" / "examples"),
-    suppress_health_check=list(HealthCheck),
-)
+KEEP = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 LONG = settings(KEEP, max_examples=2500)
 
 
@@ -224,6 +218,24 @@ def in_order(events: list[Any], whole: bool) -> None:
             ended.add(event.choice)
     for calls in started.values() if whole else ():
         assert calls == set(range(len(calls))), "calls are not numbered from 0"
+
+
+@pytest.mark.parametrize("dialect", HEARD)
+def test_nothing_follows_an_error(dialect: str) -> None:
+    for error in ({"message": "overloaded", "type": "server_error"}, True):
+        for stream in streams_of(dialect):
+            for place in range(len(stream) + 1):
+                read_stream(dialect, [*stream[:place], [None, {"error": error}], *stream[place:]])
+
+
+def test_nothing_follows_a_choice_that_failed() -> None:
+    def choice(number: int, reason: str | None) -> dict[str, Any]:
+        return {"index": number, "delta": {"content": "Hi"}, "finish_reason": reason}
+
+    for dialect in ("chat", "mistral", "workers_ai"):
+        for reasons in (("error", None), (None, "error", "stop", "error")):
+            choices = [choice(number, reason) for number, reason in enumerate(reasons)]
+            read_stream(dialect, [[None, {"choices": choices}], [None, {"choices": choices}]])
 
 
 @pytest.mark.parametrize("dialect", HEARD)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from hypothesis.database import DirectoryBasedExampleDatabase
 
 from aiproxy.middleware import Gateway
 from aiproxy.middleware.answering.outcome import retry_after
@@ -26,12 +25,7 @@ from aiproxy.spec import HEADERS, checker, validate
 pytestmark = pytest.mark.slow
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus"
-KEEP = settings(
-    max_examples=3000,
-    deadline=None,
-    database=DirectoryBasedExampleDatabase(CORPUS / "examples"),
-    suppress_health_check=list(HealthCheck),
-)
+KEEP = settings(max_examples=3000, suppress_health_check=list(HealthCheck))
 NAMES = sorted(field.name.lower() for field in HEADERS.values())
 ENDPOINTS = {
     "/v1/chat/completions": "chat",

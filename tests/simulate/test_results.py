@@ -131,9 +131,7 @@ ROUTING = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     scripts=st.lists(SCRIPTS, min_size=1, max_size=3),
     kinds=st.lists(KINDS, min_size=1, max_size=2),
@@ -154,7 +152,7 @@ def test_random_scenarios_lose_and_invent_nothing(
     assert result.measures.outcomes.get("unfinished", 0) == 0, "the drain is long enough for all"
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None)
 @given(scripts=st.lists(SCRIPTS, min_size=2, max_size=2), seed=st.integers(0, 99))
 def test_providers_were_asked_exactly_what_the_records_say(scripts: list[Any], seed: int) -> None:
     """The world's own count of calls is that of the attempts, losers of a race included; and in the

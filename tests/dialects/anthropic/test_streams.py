@@ -399,3 +399,15 @@ def test_losses_of_events_are_found_once() -> None:
     assert list(anthropic.event_losses(AudioDelta("x"))) == [
         Loss("content_part", "the Messages API has no audio parts in answers")
     ]
+
+
+def test_blocks_nobody_knows_are_held_up_to_a_bound() -> None:
+    """One frame may carry several long members: the failure is told once and ends the stream."""
+    decoder = anthropic.StreamDecoder()
+    decoder.feed({"type": "content_block_start", "index": 0, "content_block": {"type": "new"}})
+    long = "x" * (3 << 20)
+    delta = {"type": "new_delta", "a": long, "b": long, "c": long}
+    [told] = decoder.feed({"type": "content_block_delta", "index": 0, "delta": delta})
+    assert isinstance(told, StreamError)
+    assert told.status == 502
+    assert decoder.feed({"type": "message_stop"}) == decoder.finish() == []

@@ -31,6 +31,11 @@ class ChoicesIn(Generic[C]):
         """True once every choice that began has its finish reason."""
         return bool(self._choices) and all(choice.native for choice in self._choices.values())
 
+    @property
+    def failed(self) -> bool:
+        """True once an error was told: nothing follows it."""
+        return self._failed
+
     def _begun(self, payload: Mapping[str, Any], identity: str, model: str) -> list[CanonicalEvent]:
         """Return the start of the stream, once; ``identity`` and ``model`` name the members."""
         if self._started:

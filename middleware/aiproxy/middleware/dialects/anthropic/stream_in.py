@@ -291,7 +291,7 @@ class StreamDecoder:
     def _hold(self, size: int, block: _Block, events: list[CanonicalEvent]) -> None:
         block.size += size
         self._held += size
-        if self._held > _MOST_INPUT:
+        if self._held > _MOST_INPUT and not self._stopped:
             self._stopped = True
             events.append(StreamError(None, "the input of a tool is too long", None, 502))
 

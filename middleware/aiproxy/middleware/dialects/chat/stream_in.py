@@ -67,7 +67,7 @@ class StreamDecoder(ChoicesIn[_Progress]):
         choices = payload.get("choices")
         if isinstance(choices, list):
             for position, choice in enumerate(choices):
-                if isinstance(choice, (dict, Mapping)):
+                if isinstance(choice, (dict, Mapping)) and not self._failed:
                     self._choice(choice, position, events)
         return events
 

@@ -34,6 +34,8 @@ class StreamDecoder:
 
     def feed(self, payload: Mapping[str, Any], event: str | None = None) -> list[CanonicalEvent]:
         """Return the events of one chunk. Nothing follows a ``StreamError``."""
+        if self._chat.failed:
+            return []
         if payload.get("object") == "error" and not payload.get("error"):
             return self._chat.feed({"error": payload}, event)
         if payload.get("error") or event == "error":
