@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import is_hypothesis_test, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+from stalls import (  # noqa: F401  what pytest calls by name
+    pytest_runtest_protocol,
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
 
 #: The gate: a tenth of the examples of each property test, the same ones every time, so that a red
 #: run is about the change it ran on. The search, with AIPROXY_THOROUGH=1: all of them, other ones

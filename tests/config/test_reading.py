@@ -40,10 +40,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_yaml_is_refused_quickly(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(Unreadable):
         read_yaml(text)
-    assert time.perf_counter() - began < 5  # a second on its own; the machine may be busy
+    assert time.thread_time() - began < 5  # of this thread alone: the machine may be busy
 
 
 @pytest.mark.parametrize(

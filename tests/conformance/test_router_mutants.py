@@ -73,6 +73,12 @@ def test_the_right_router_proves_its_level_without_a_warning():
     assert (report.grade.level, [r.check for r in report.red], noticed) == (HIGHEST, [], {})
 
 
+def test_a_model_that_takes_texts_beside_pictures_is_not_blamed_for_it():
+    report = graded("colours-take-texts", level=2, checks=("AIP-API-017",))
+    [told] = [row for row in report.results if row.check == "AIP-API-017"]
+    assert told.status is Status.PASS, told.reason
+
+
 @pytest.mark.parametrize("near", near())
 def test_defects_turn_exactly_their_checks_red(
     near: tuple[str, ...], verdict: Callable[..., dict[str, str]]

@@ -123,6 +123,12 @@ def test_labels_and_top_k_may_stand_beside_the_input(served, app):
     assert app.seen[0][2] == {"model": "eyes", "image": "AAAA", "labels": ["x"], "top_k": 1}
 
 
+def test_what_says_nothing_of_the_labels_may_stand_beside_them(served, app):
+    got = predict(served, user="u", metadata={"a": "b"}, n=1, stream=False, temperature=None)
+    assert got.status == 200, got
+    assert app.seen[0][2] == {"model": "eyes", "image": "AAAA"}
+
+
 def test_an_application_without_a_model_list_is_asked_for_any_name(behind, app):
     served = behind(ALL)
     assert predict(served, model="whatever").json["output"] == ROWS
@@ -146,6 +152,9 @@ def test_an_application_without_a_model_list_is_asked_for_any_name(behind, app):
         ({"input": {"image": "AAAA", "top_k": 0}}, "invalid_value", "input.top_k"),
         ({"input": {"image": "AAAA", "size": 3}}, "unsupported_parameter", "input.size"),
         ({"stream": True}, "unsupported_parameter", "stream"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_parameter", "tools"),
+        ({"temperature": 0.5}, "unsupported_parameter", "temperature"),
+        ({"x_custom": 1}, "unsupported_parameter", "x_custom"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused_before_anybody_is_asked(served, app, members, code, param):

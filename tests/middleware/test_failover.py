@@ -16,6 +16,7 @@ from wire import Wire, WireUpstream
 from aiproxy.middleware import AIProxyMiddleware, AIProxyWSGIMiddleware
 
 BEST = {"X-AI-Routing-Strategy": "quality"}
+LONG = "word " * 200
 QUALITY = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
 
 
@@ -584,6 +585,28 @@ def test_constraints_hold_on_every_fallback(
 
 
 # --- faults with a rule of their own -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told_by", ["window", "provider"])
+@pytest.mark.parametrize(
+    ("path", "members", "param"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": LONG}]}, "messages"),
+        ("/v1/responses", {"input": LONG}, "input"),
+        ("/v1/completions", {"prompt": LONG}, "prompt"),
+        ("/aiproxy/predict", {"input": LONG}, "input"),
+    ],
+)
+def test_a_prompt_too_long_is_told_of_the_member_it_stands_in(
+    mount: Any, fakes: Any, path: str, members: dict[str, Any], param: str, told_by: str
+) -> None:
+    fakes.a.script = Script(status=400, body={"error": {"code": "context_length_exceeded"}})
+    window = {"context_window": 10} if told_by == "window" else {}
+    served = mount(fakes.config({"a": models("a", **window)}))
+    got = served.post(path, {"model": "m", **members}, BEST)
+    assert (got.status, got.error["code"]) == (400, "context_length_exceeded"), got
+    assert got.error["param"] == param
+    assert len(fakes.a.seen) == (told_by == "provider")
 
 
 @pytest.mark.parametrize(

@@ -473,14 +473,14 @@ def test_a_refused_credential_of_ours_never_reads_as_the_clients(status: int, bo
     fault = fault_of(status, body)
     assert fault.retry == ("never" if (status, body) == (400, b"") else "other")
     if fault.retry == "never":
-        assert client_error(fault).status == 400
+        assert client_error(fault, "messages").status == 400
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_the_applications_own_refusal_is_the_clients(status: int) -> None:
     fault = of_answer(Answer(status, (), b""), NOW, from_app=True)
     assert fault is not None
-    assert (fault.retry, client_error(fault).status) == ("never", status)
+    assert (fault.retry, client_error(fault, "messages").status) == ("never", status)
 
 
 ECHOES = [
@@ -581,7 +581,7 @@ def test_any_document_has_a_fault_and_nothing_raises(status: int, document: Any)
     fault = of_answer(Answer(status, (), raw), NOW)
     assert (fault is None) == (200 <= status < 300)
     if fault is not None and fault.retry == "never":
-        client_error(fault)
+        client_error(fault, "messages")
     of_body(document)
     of_error_object(document)
 

@@ -217,3 +217,21 @@ def test_a_cost_limit_rejects_exactly_those_above_it(prices: str) -> None:
         assert (plan.eligible > len(plan.ranked)) == (len(costs) - len(above) > len(plan.ranked))
         rejecting += bool(above)
     assert prices == "free" or rejecting > 0
+
+
+@pytest.mark.parametrize("strategy", ["cost", "capability-first", "balanced"])
+@pytest.mark.parametrize("facts", [{}, {"cost_per_1k_tokens": 0.001, "quality": 0.7}])
+def test_of_a_thousand_who_are_alike_a_few_are_weighed(
+    strategy: str, facts: dict[str, Any]
+) -> None:
+    rows = [{"name": f"m{i}", "capabilities": ["text-generation"], **facts} for i in range(1000)]
+    provider = {"type": "openai_compatible", "endpoint": "http://127.0.0.1:9/v1", "models": rows}
+    made = Gateway({"providers": {"p": provider}}, wrapped_app=False, scope="all")
+    intent = wish(Random(3), made, strategy)
+    now = made.runtime.now()
+    made.planner.plan(intent, now)
+    [kept] = made.planner._slates.values()
+    weights = made.settings.weights
+    picked = kept.board.pick(intent, now, weights, [], timed=False, spread=False)
+    assert [model.name for model in picked.figures.models[:2]] == ["m0", "m1"]
+    assert len(picked.figures.models) <= 20

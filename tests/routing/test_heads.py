@@ -38,7 +38,7 @@ def test_a_head_is_no_longer_than_it_must_be() -> None:
 
 
 def test_of_those_who_cost_the_same_the_first_are_enough() -> None:
-    assert few_alike([5, 1, 4, 2, 3], [0, 7, 8, 7, 7, 7], 2) == [5, 1, 2]
+    assert few_alike([5, 1, 4, 2, 3], {1: 7, 2: 8, 3: 7, 4: 7, 5: 7}, 2) == [5, 1, 2]
 
 
 @pytest.mark.parametrize("seed", range(40))

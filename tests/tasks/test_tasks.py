@@ -201,5 +201,12 @@ def test_letters_inside_an_id_are_no_words(inside):
     assert classify(asked(f"Say hello to {inside}, please.")) == "general"
 
 
+@pytest.mark.parametrize(
+    "said", ["pd.read_csv(file_path) fails with parse_dates", "optimise select_orders query_plan"]
+)
+def test_names_in_snake_case_are_read_word_by_word(said):
+    assert classify(asked(said)) == "coding"
+
+
 def test_a_version_behind_a_word_leaves_it_a_word():
     assert classify(asked("Which changes of python3 matter most?")) == "coding"

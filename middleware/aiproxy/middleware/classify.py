@@ -22,8 +22,9 @@ _MANY: Final = 60
 _SHAPED: Final = 700
 #: What one shape counts for, in words.
 _SHAPE: Final = 3.0
-#: A whole word, a version number behind it or not; letters inside an id or a hash are none.
-_WORD: Final = compile_pattern(r"(?<![a-z0-9_])[a-z][a-z+#]*+(?=\d{0,2}(?![a-z0-9_]))")
+#: A whole word, or several in snake case, a version number behind it or not; letters inside an id or
+#: a hash are none.
+_WORD: Final = compile_pattern(r"(?<![a-z0-9_])[a-z][a-z_+#]*+(?<!_)(?=\d{0,2}(?![a-z0-9_]))")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -239,7 +240,10 @@ def words_of(text: str) -> set[str]:
     """The words at both ends of a text, in lower case."""
     if len(text) > _LONG:
         text = f"{text[:_END]}\n{text[-_END:]}"
-    return set(_WORD.findall(text.lower()))
+    found = _WORD.findall(text.lower())
+    if "_" in text:
+        found = " ".join(found).replace("_", " ").split()
+    return set(found)
 
 
 def shapes(text: str, words: set[str], body: Mapping[str, Any]) -> dict[str, float]:

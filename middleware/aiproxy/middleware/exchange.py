@@ -50,7 +50,7 @@ from aiproxy.middleware.intake.ingress import FOREIGN, identity, refusal, refuse
 from aiproxy.middleware.intake.json_array import as_json_array
 from aiproxy.middleware.intake.validate import check_body
 from aiproxy.middleware.intake.view import read as read_foreign
-from aiproxy.middleware.intent import AUTO, Intent, Native, understand
+from aiproxy.middleware.intent import AUTO, Intent, understand
 from aiproxy.middleware.preferences import PREFIX, REQUEST_FIELDS, Preferences, parse_headers
 from aiproxy.middleware.routing.plan import Plan, cheapest
 from aiproxy.middleware.routing.refusing import NoCandidate
@@ -61,7 +61,6 @@ from aiproxy.middleware.settings import ApiKey
 
 log = getLogger("aiproxy")
 
-_NO_NATIVE: Final = Native()
 #: Marks a count of tokens that is ours and not the provider's tokeniser's.
 _ESTIMATED: Final = ("x-aiproxy-estimated", "true")
 
@@ -222,7 +221,7 @@ class Exchange:
         if turn is not None:
             preferences = turn.bound(preferences)
             tagged = (*tagged, *((name, CONVERSATION) for name in turn.classes))
-        native = _NO_NATIVE if asked.native is None else asked.native.native
+        native = None if asked.native is None else asked.native.native
         intent = understand(
             asked.endpoint,
             asked.body,

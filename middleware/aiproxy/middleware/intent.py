@@ -71,7 +71,8 @@ class Intent:
     header), *assisted* (headers help) or *disabled* (the master switch is off). ``binding`` is
     false where quality and latency only pick among providers of an explicit model.
     ``needs`` are capabilities, ``features`` what the body uses beyond them. ``longest_input`` is
-    set where a request has several inputs that are read one by one.
+    set where a request has several inputs that are read one by one. ``prompt_member`` is where the
+    client wrote the prompt.
     """
 
     endpoint: str
@@ -98,6 +99,7 @@ class Intent:
     unknown_pool: tuple[str, ...]
     timeout_s: float
     longest_input: int | None = None
+    prompt_member: str = "messages"
 
     @property
     def window_tokens(self) -> int:
@@ -136,18 +138,30 @@ class Native:
     timeout_s: float | None = None
 
 
+_NO_ROUTING: Final = Native()
+#: Where the prompt stands, by endpoint; ``messages`` elsewhere.
+_PROMPTS: Final = {
+    "predict": "input",
+    "responses": "input",
+    "embeddings": "input",
+    "completions": "prompt",
+    "gemini": "contents",
+}
+
+
 def understand(
     endpoint: str,
     body: Mapping[str, Any],
     preferences: Preferences,
     settings: Settings,
     registry: Registry,
-    native: Native = Native(),
+    native: Native | None = None,
     *,
     key_class: str | None = None,
     tagged: Sequence[tuple[str, str]] = (),
 ) -> Intent:
-    """Return the intent of a validated body under its preferences.
+    """Return the intent of a validated body under its preferences, and those of a ``native``
+    predict request.
 
     ``body`` is in OpenAI's shape; of a foreign ingress it is the chat view of the client's own.
 
@@ -158,6 +172,7 @@ def understand(
         ProxyError: 422 for an unknown security label, data class or an unusable pool; 404 for a
             model nobody serves; 400 for a tool choice that nobody here can make.
     """
+    routing = native or _NO_ROUTING
     model = body["model"]
     asked_auto = model == AUTO
     autos = _autos(body, asked_auto)
@@ -177,8 +192,8 @@ def understand(
         classes.insert(0, (preferences.data_class, trust.DATA_CLASS))
     if key_class is not None:
         classes.append((key_class, trust.KEY))
-    constraints, unknown = _constraints(preferences, settings, registry, mode, native, classes)
-    strategy, source = _strategy(preferences, settings, native, selects)
+    constraints, unknown = _constraints(preferences, settings, registry, mode, routing, classes)
+    strategy, source = _strategy(preferences, settings, routing, selects)
     if "tools" in autos and isinstance(body.get("tool_choice"), Mapping):
         _check_choice(body, preferences, registry, constraints.pool, mode)
     task, task_source = _task(preferences, body, selects, settings)
@@ -207,8 +222,9 @@ def understand(
         tool_categories=preferences.tool_categories if mode == "assisted" else (),
         ignored=tuple(ignored),
         unknown_pool=unknown,
-        timeout_s=min(settings.timeout_s, native.timeout_s or settings.timeout_s),
+        timeout_s=min(settings.timeout_s, routing.timeout_s or settings.timeout_s),
         longest_input=estimate.longest_input(body) if endpoint == "embeddings" else None,
+        prompt_member=_PROMPTS.get(endpoint if native is None else "predict", "messages"),
     )
 
 

@@ -140,7 +140,7 @@ def capabilities(router: "RightRouter") -> Body:
     rows = [
         {"model": m.name, "capabilities": sorted(m.capabilities)} for m in router.settings.models
     ]
-    rows.append({"model": pictures.NAME, "capabilities": pictures.CAPABILITIES})
+    rows.append({"model": pictures.NAME, "capabilities": pictures.capabilities(router)})
     return {"object": "list", "data": rows}
 
 

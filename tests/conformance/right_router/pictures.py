@@ -21,6 +21,11 @@ BLACK = b"IDAT" + zlib.compress(bytes(4))
 _turn = count()
 
 
+def capabilities(router: "RightRouter") -> list[str]:
+    """Return what the model is said to take; texts, too, is as right as pictures alone."""
+    return [*CAPABILITIES, "embeddings"] if router.has("colours-take-texts") else CAPABILITIES
+
+
 def entry() -> dict[str, Any]:
     """Return the model's entry in GET /v1/models."""
     row = {"name": PROVIDER, "available": True, "cost_per_1k_tokens": 0.0, "avg_latency_ms": None}
@@ -75,7 +80,7 @@ def picture(router: "RightRouter", given: Any) -> bytes:
     """Return the octets of the picture that an input holds."""
     image = given.get("image") if isinstance(given, dict) else None
     if not isinstance(image, str):
-        if router.has("texts-are-pictures"):
+        if router.has("texts-are-pictures") or router.has("colours-take-texts"):
             return BLACK
         raise Refusal(400, "unsupported_capability", "the model takes an image", "input")
     if image.startswith("http"):

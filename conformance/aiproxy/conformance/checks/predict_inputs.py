@@ -50,33 +50,37 @@ def an_input_fits_the_capability(probe: Probe) -> Iterator[Finding]:
         me, "an image for an embedding model", wrong.status == 400, wrong,
         expected=_REFUSED, found=f"{wrong.status} {wrong.error.get('code')}",
     )  # fmt: skip
-    model = _lists(probe, _IMAGES)
+    model, only = _lists(probe, _IMAGES)
     if not model:
         yield say(me, Status.UNSUPPORTED, f"no model of capability {_IMAGES} is listed")
         return
     yield from _labels(probe, me, model)
-    yield from _no_image(probe, me, model)
+    yield from _no_image(probe, me, model, only=only)
 
 
-def _lists(probe: Probe, capability: str) -> str:
-    """Return the first model that the target lists with ``capability``, or nothing.
+def _lists(probe: Probe, capability: str) -> tuple[str, bool]:
+    """Return a model that the target lists with ``capability``, or nothing, and whether it is
+    listed with no other: such a one is preferred.
 
     ``capabilities`` of a document maps each word to its models; of an entry, it lists the words.
     """
+    listed: dict[str, set[str]] = {}  # by model
     for path in (_CAPABILITIES, MODELS):
         document = probe.endpoint.get(path).object
         words = document.get("capabilities")
-        names = words.get(capability) if isinstance(words, dict) else None
-        found = list(names) if isinstance(names, list) else []
+        for word, names in words.items() if isinstance(words, dict) else ():
+            for name in names if isinstance(names, list) else ():
+                if isinstance(name, str):
+                    listed.setdefault(name, set()).add(word)
         rows = document.get("data")
-        for row in rows if isinstance(rows, list) else []:
+        for row in rows if isinstance(rows, list) else ():
             can = row.get("capabilities") if isinstance(row, dict) else None
-            if isinstance(can, list) and capability in can:
-                found += [row.get(member) for member in ("id", "name", "model")]
-        name = next((name for name in found if isinstance(name, str) and name), "")
-        if name:
-            return name
-    return ""
+            name = next((row[m] for m in ("id", "name", "model") if row.get(m)), "") if can else ""
+            if isinstance(can, list) and isinstance(name, str) and name:
+                listed.setdefault(name, set()).update(word for word in can if isinstance(word, str))
+    able = [name for name, can in listed.items() if capability in can]
+    only = next((name for name in able if listed[name] == {capability}), "")
+    return (only, True) if only else (next(iter(able), ""), False)
 
 
 def _labels(probe: Probe, me: str, model: str) -> Iterator[Finding]:
@@ -135,8 +139,9 @@ def _invalid(reply: Reply) -> str:
     return ""
 
 
-def _no_image(probe: Probe, me: str, model: str) -> Iterator[Finding]:
-    """An address is one of the suite's own: nobody may come and fetch what lies there."""
+def _no_image(probe: Probe, me: str, model: str, *, only: bool) -> Iterator[Finding]:
+    """An address is one of the suite's own: nobody may come and fetch what lies there. ``only``: a
+    text is nothing that the model takes."""
     case = probe.case()
     address = f"{case.cast['e'].endpoint}/{case.nonce}.png"
     reply = case.predict(model=model, input={"image": address})
@@ -145,8 +150,9 @@ def _no_image(probe: Probe, me: str, model: str) -> Iterator[Finding]:
         me, "what lies at the address", not case.attempts(), reply,
         expected="not fetched", found="a request for it",
     )  # fmt: skip
-    text = probe.case().predict(model=model)
-    yield _declined(me, "a text for an image model", text, _REFUSED)
+    if only:
+        text = probe.case().predict(model=model)
+        yield _declined(me, "a text for an image model", text, _REFUSED)
 
 
 def _declined(me: str, what: str, reply: Reply, expected: str) -> Finding:

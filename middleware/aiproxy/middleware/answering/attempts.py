@@ -210,7 +210,7 @@ def _after(
     """
     _count(serving, chain, ranked, fault)
     if fault.retry == "never":
-        raise outcome.client_error(fault)
+        raise outcome.client_error(fault, serving.intent.prompt_member)
     if again and (yield from _again(serving, chain, ranked, fault)):
         return
     chain.drop(ranked, fault, serving.now())

@@ -286,14 +286,15 @@ def _is_error(document: Mapping[str, Any]) -> bool:
     )
 
 
-def client_error(fault: Fault) -> ProxyError:
-    """The request's own fault, told in our words with the provider's status."""
+def client_error(fault: Fault, prompt_member: str) -> ProxyError:
+    """The request's own fault, told in our words with the provider's status; ``prompt_member`` is
+    where the client wrote the prompt."""
     if fault.reason == "context_length_exceeded":
         return ProxyError(
             "context_length_exceeded",
             "The prompt does not fit the context window of any model that could serve it; "
             "shorten it.",
-            param="messages",
+            param=prompt_member,
         )
     if fault.reason == "content_filtered":
         return ProxyError(

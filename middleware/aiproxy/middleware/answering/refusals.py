@@ -49,7 +49,7 @@ def exhausted(serving: Serving, last: Fault | None, soonest_s: float | None) -> 
     if serving.too_late():
         return timed_out(serving)
     if last.retry == "larger":
-        return outcome.client_error(last)
+        return outcome.client_error(last, serving.intent.prompt_member)
     if last.code == FAILED:
         return misshapen()
     tried = {attempt.model.provider.id for attempt in serving.decision.attempts}

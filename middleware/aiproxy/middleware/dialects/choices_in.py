@@ -28,8 +28,9 @@ class ChoicesIn(Generic[C]):
 
     @property
     def complete(self) -> bool:
-        """True once every choice that began has its finish reason."""
-        return bool(self._choices) and all(choice.native for choice in self._choices.values())
+        """True once every choice that began has its finish reason; never after an error."""
+        ended = bool(self._choices) and all(choice.native for choice in self._choices.values())
+        return ended and not self._failed
 
     @property
     def failed(self) -> bool:

@@ -27,6 +27,10 @@ _VECTORS: Final = "embeddings"
 _IMAGES: Final = "image-classification"
 #: Members of an input that is an image; ``labels`` and ``top_k`` may stand beside the input, too.
 _IMAGE_MEMBERS: Final = frozenset({"image", "labels", "top_k"})
+#: Members beside an image that mean nothing else there than elsewhere, or nothing for its labels.
+_BESIDE_IMAGE: Final = frozenset(
+    {*_OWN, "labels", "top_k", "stream", "n", "user", "metadata", "safety_identifier"}
+)
 #: How a reference to an image elsewhere begins; nothing is ever fetched for a client.
 _ELSEWHERE: Final = ("http:", "https:", "ftp:", "file:", "s3:", "gs:")
 _LONGEST_SCHEME: Final = 8
@@ -110,12 +114,13 @@ def _classification(body: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     Raises:
         ProxyError: 400 for a member nobody knows, or an image that lies elsewhere.
     """
-    unknown = next((name for name in given if name not in _IMAGE_MEMBERS), None)
-    if unknown is not None:
+    unknown = [f"input.{name}" for name in given if name not in _IMAGE_MEMBERS]
+    unknown += [n for n, value in body.items() if value is not None and n not in _BESIDE_IMAGE]
+    if unknown:
         raise ProxyError(
             "unsupported_parameter",
-            f"input.{unknown} has no meaning beside an image; expected image, labels or top_k.",
-            param=f"input.{unknown}",
+            f"{unknown[0]} has no meaning beside an image; expected image, labels or top_k.",
+            param=unknown[0],
         )
     image = given["image"]
     data = image["data"] if isinstance(image, Mapping) else image

@@ -10,7 +10,7 @@ everybody would.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
@@ -245,17 +245,27 @@ class Board:
         elif strategy == "balanced":
             order, _ = self._by_score(intent, box, live, weights)
             found = reach(order, self._least_score(box, live, weights), self._keep)
+            prices, latencies, qualities = boxes.kinds, live.latencies, self._qualities
+            alike = {i: (prices[i], latencies[i], qualities[i] or 0.0) for i in found}
+            found = self._first_alike(intent, live, order, alike)
             ends = {*box.nearest, *live.by_latency[:1]}
             found += ends.difference(found)
         else:
             order, _ = self._order(intent, live, timed=timed)
-            ties = self._ties(intent, live)
             found = reach(order, box.high.__getitem__, self._keep)
-            found.sort(key=lambda i: (order.group[i], ties[i], i))
-            found = few_alike(found, boxes.kinds, self._keep)
+            found = self._first_alike(intent, live, order, {i: boxes.kinds[i] for i in found})
         head = self._headed(found, live)
         heads[key] = live.number, head
         return head
+
+    def _first_alike(
+        self, intent: Intent, live: Live, order: Order, kinds: Mapping[int, Hashable]
+    ) -> Places:
+        """Those of the places in ``kinds`` that may be among the best: group, ties and place alone
+        tell places of one kind apart."""
+        ties = self._ties(intent, live)
+        found = sorted(kinds, key=lambda i: (order.group[i], ties[i], i))
+        return few_alike(found, kinds, self._keep)
 
     def _headed(self, places: Places, live: Live) -> Head:
         models, latencies, qualities = self.models, live.latencies, self._qualities

@@ -4,7 +4,7 @@ What a place is worth lies between two bounds until a request's lengths are know
 among the best whatever they turn out to be is left out once, and not anew for every request.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappushpop
 
@@ -40,9 +40,9 @@ def reach(order: Order, most: Callable[[int], float], keep: int) -> Places:
     return found
 
 
-def few_alike(places: Places, kinds: Sequence[int], keep: int) -> Places:
-    """The first ``keep`` of every kind."""
-    seen: dict[int, int] = {}
+def few_alike(places: Places, kinds: Mapping[int, Hashable], keep: int) -> Places:
+    """The first ``keep`` of every kind; ``kinds`` by place."""
+    seen: dict[Hashable, int] = {}
     found = []
     for i in places:
         count = seen[kinds[i]] = seen.get(kinds[i], 0) + 1

@@ -66,8 +66,6 @@ def unknown_model() -> ProxyError:
     )
 
 
-#: Endpoints whose prompt is the member ``input``.
-_BY_INPUT: Final = frozenset({"responses", "embeddings"})
 #: (reason, constraint, code); the first that rejects somebody names the blocking header. The pool is
 #: last: whoever is not in it was not asked for, and says nothing about those who were.
 _BLOCKERS: Final = (
@@ -118,7 +116,7 @@ def _stated_refusal(intent: Intent, rejected: tuple[Rejected, ...], now: float) 
             "context_length_exceeded",
             f"The prompt is about {intent.longest_input or intent.prompt_tokens} tokens, more than the context window of "
             "every model that could serve it; shorten it.",
-            param="messages" if intent.endpoint not in _BY_INPUT else "input",
+            param=intent.prompt_member,
         )
     for reason, constraint, code in _BLOCKERS:
         if reason in reasons:

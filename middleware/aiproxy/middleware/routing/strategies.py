@@ -119,6 +119,8 @@ def order(
     The models come sorted by priority and file order. Under a latency limit, those nobody has
     measured come after those known to meet it (XAI-HDR-062), whatever the strategy.
     """
+    if len(figures.models) == 1:
+        return [0], [1.0]
     latencies = figures.latencies
     if intent.constraints.max_latency_ms is not None and intent.binding:
         known = [i for i, ms in enumerate(latencies) if ms < _UNKNOWN]
@@ -140,8 +142,6 @@ def _order(
     intent: Intent, figures: Figures, now: float, terms: Terms
 ) -> tuple[list[int], list[float]]:
     models = figures.models
-    if len(models) == 1:
-        return [0], [1.0]
     strategy = intent.strategy
     if strategy == "round_robin":
         return _rotated(intent, models, terms)

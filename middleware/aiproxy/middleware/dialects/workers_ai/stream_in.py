@@ -36,7 +36,8 @@ class StreamDecoder:
     @property
     def complete(self) -> bool:
         """True once a finish reason or the closing frame was seen."""
-        return not self._failed and (self._chat.complete or self._unnamed())
+        failed = self._failed or self._chat.failed
+        return not failed and (self._chat.complete or self._unnamed())
 
     def feed(self, payload: Mapping[str, Any], event: str | None = None) -> list[CanonicalEvent]:
         """Return the events of one frame. Nothing follows a ``StreamError``."""
