@@ -1,6 +1,7 @@
 """One contract for every store: rows change on condition, expire, and stay bounded (T-35)."""
 
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -166,16 +167,17 @@ STEPS = st.lists(st.lists(CHANGES, min_size=1, max_size=2, unique_by=lambda c: c
 def test_every_store_does_what_the_one_in_memory_does(
     make_store: Any, clock: Any, steps: list[list[Change]]
 ) -> None:
-    store = make_store()
     model = MemoryStore(ttl_s=3600, most=1000, clock=clock)
     keys = [A, B, C, ("p", "b")]
-    for changes in steps:
-        assert store.put(changes) == model.put(changes)
-        assert store.get(keys) == model.get(keys)
-        for owner in "op":
-            for name in "nm":
-                found = [one for one in store.named(owner, name) if store.get([(owner, one)])[0]]
-                assert set(model.named(owner, name)) <= set(found)
+    with closing(make_store()) as store:
+        for changes in steps:
+            assert store.put(changes) == model.put(changes)
+            assert store.get(keys) == model.get(keys)
+            for owner in "op":
+                for name in "nm":
+                    seen = store.named(owner, name)
+                    found = [one for one in seen if store.get([(owner, one)])[0]]
+                    assert set(model.named(owner, name)) <= set(found)
 
 
 @pytest.mark.parametrize(
