@@ -11,6 +11,7 @@ from aiproxy.reference_server.onnx.vectors.batching import Batcher
 from aiproxy.reference_server.onnx.vectors.session import ComputationFailed
 
 GONE = 10**9
+NAN = 10**8
 
 
 class Machine:
@@ -30,6 +31,8 @@ class Machine:
             raise ValueError("a negative number")
         if any(number == GONE for number, _ in inputs):
             raise ModelUnavailable("it is gone")
+        if any(number == NAN for number, _ in inputs):
+            raise ComputationFailed
         return [2 * number for number, _ in inputs]
 
     def shut(self):
@@ -179,11 +182,12 @@ def test_a_call_that_waits_too_long_is_told_busy_while_the_machine_hangs(batcher
     assert machine.batches == [[(0, 1)]]
 
 
-def test_one_bad_input_fails_alone(batcher, machine):
+@pytest.mark.parametrize("bad", [-1, NAN], ids=["an exception", "no number"])
+def test_one_bad_input_fails_alone(batcher, machine, bad):
     async def run():
         one = batcher(max_batch=8)
         first = await begun(machine, one)
-        tasks = [asyncio.create_task(one.map([(n, 3)])) for n in (1, 2, -1, 3, 4)]
+        tasks = [asyncio.create_task(one.map([(n, 3)])) for n in (1, 2, bad, 3, 4)]
         await settle(one, 5)
         machine.gate.set()
         await first

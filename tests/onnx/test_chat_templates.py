@@ -13,7 +13,12 @@ from small_tokenizers import byte_level, sentence_pieces
 
 from aiproxy.reference_server.onnx import ContextOverflow, ModelUnavailable, RequestRefused
 from aiproxy.reference_server.onnx.bodies.chat import Abilities, read_chat
-from aiproxy.reference_server.onnx.text.chat_template import Conversation, Message, read_template
+from aiproxy.reference_server.onnx.text.chat_template import (
+    Conversation,
+    Message,
+    ToolCall,
+    read_template,
+)
 from aiproxy.reference_server.onnx.text.templates_jinja import LARGEST_TEMPLATE, JinjaTemplate
 from aiproxy.reference_server.onnx.text.tokenizing import TextTokenizer
 from aiproxy.reference_server.onnx.text.tool_calls import ToolFormat
@@ -140,6 +145,28 @@ def test_white_space_that_a_marker_swallows_is_gone_when_a_client_spells_one_too
     assert template.encode(saying("h"), CONTEXT)[-2:] == [end, x]
     ids = template.encode(saying("<|turn|>"), CONTEXT)
     assert ids[-3:] == [tokenizer.token_id(">"), end, x]
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tool", "param"),
+    [
+        ('{"a": "\\ud800"}', "{}", "messages"),
+        ('{"\\udfff": 1}', "{}", "messages"),
+        ("{}", '{"description": "\\ud800"}', "messages"),
+        (deep(700), "{}", "messages"),
+        ("{}", deep(700), "tools"),
+    ],
+)
+def test_values_no_prompt_can_hold_are_refused(arguments: str, tool: str, param: str) -> None:
+    called = Message("assistant", "", (ToolCall("c", "f", arguments),))
+    told = Conversation((Message("user", "x"), called), (json.loads(tool),))
+    with pytest.raises(RequestRefused) as refusal:
+        jinja("{{ messages | tojson }}{{ tools | tojson }}").encode(told, CONTEXT)
+    assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
 def test_a_templates_own_complaint_reaches_the_client() -> None:

@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aiproxy.reference_server.onnx.text.detokenising import Detokeniser, StopScanner, TextMaker
+from aiproxy.reference_server.onnx.text.detokenising import (
+    Decode,
+    Detokeniser,
+    StopScanner,
+    TextMaker,
+)
 from aiproxy.reference_server.onnx.text.runner import TokenLogprob
 
 HIDDEN = 300
@@ -54,6 +59,53 @@ def test_broken_bytes_do_not_hold_up_what_follows() -> None:
     detokeniser = Detokeniser(decode_bytes)
     text = "".join(detokeniser.push(byte) for byte in b"\xff\xff\xff\xffhello")
     assert text.endswith("hello")
+
+
+@given(
+    text=st.text(st.characters(codec="utf-8", exclude_characters="\ufffd")),
+    sizes=st.lists(st.integers(1, 7), min_size=1),
+)
+@example(
+    "000000\x80\U000100000\x80\U00010000", [1, 7, 1, 1]
+)  # the fourth token ends one and begins one
+def test_tokens_that_begin_and_end_inside_characters_spell_the_text(
+    text: str, sizes: list[int]
+) -> None:
+    assert through(cut(text, sizes)) == text
+
+
+def test_a_row_of_tokens_across_characters_is_neither_kept_back_nor_decoded_again() -> None:
+    tokens = cut("กขค" * 500, [2, *[3] * 1499, 1])
+    decoded: list[int] = []
+    detokeniser = Detokeniser(decoder(tokens, decoded))
+    pieces = [detokeniser.push(at) for at in range(len(tokens))]
+    assert ["", *"กขค" * 500] == pieces
+    assert max(decoded) <= 4
+
+
+def cut(text: str, sizes: Sequence[int]) -> list[bytes]:
+    """Return the UTF-8 of ``text`` in pieces of these sizes in turn."""
+    content, tokens, at = text.encode(), [], 0
+    while at < len(content):
+        size = sizes[len(tokens) % len(sizes)]
+        tokens.append(content[at : at + size])
+        at += size
+    return tokens
+
+
+def decoder(tokens: Sequence[bytes], decoded: list[int]) -> Decode:
+    """Return what decodes places in ``tokens`` and notes how many at once."""
+
+    def decode(ids: Sequence[int], show_special: bool) -> str:
+        decoded.append(len(ids))
+        return b"".join(tokens[at] for at in ids).decode("utf-8", "replace")
+
+    return decode
+
+
+def through(tokens: Sequence[bytes]) -> str:
+    detokeniser = Detokeniser(decoder(tokens, []))
+    return "".join(map(detokeniser.push, range(len(tokens)))) + detokeniser.flush()
 
 
 def test_half_a_character_at_the_end_is_left_out() -> None:
@@ -123,6 +175,13 @@ def test_each_log_probability_comes_with_or_after_its_text_and_none_behind_a_sto
         said, given = said + piece, given + len(certain)
         assert (said, given) == (text, len(content))
     assert content[:given] == said.encode()
+
+
+def test_a_log_probability_says_where_its_text_begins() -> None:
+    tokens = [b"a", b"\xe6", b"\x97", b"\xa5\xe6", b"\x9c\xac", b"bc", b"d"]
+    maker = TextMaker(decoder(tokens, []), (), show_special=False)
+    rows = [row for at in range(7) for row in maker.push(at, TokenLogprob(at, -1.0))[1]]
+    assert [row.begin for row in rows] == [0, 1, 1, 1, 2, 3, 5]
 
 
 def test_tokens_of_half_a_character_keep_their_log_probabilities() -> None:

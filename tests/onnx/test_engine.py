@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ from aiproxy.reference_server.onnx.text.generation import (
     Token,
     Usage,
 )
-from aiproxy.reference_server.onnx.text.runner import Capacity
+from aiproxy.reference_server.onnx.text.runner import Capacity, Produced, RunnerLost
 
 
 @pytest.fixture
@@ -80,8 +81,9 @@ def test_a_step_is_one_delivery_for_all_jobs_of_a_caller(engine_of: Any, inbox: 
     runner, gate = gated(slots=8)
     engine = engine_of(runner)
     other = Inbox()
-    engine.submit(asking("z"), other)  # the owner thread is in its step: all others join together
-    jobs = [engine.submit(asking("ab"), inbox) for _ in range(5)]
+    with engine._changed:  # the owner thread finds all at once
+        engine.submit(asking("z"), other)
+        jobs = [engine.submit(asking("ab"), inbox) for _ in range(5)]
     gate.release(10)
     for job in jobs:
         inbox.wait(job)
@@ -261,6 +263,22 @@ def test_the_queue_is_first_come_first_served_whatever_fits(engine_of: Any, inbo
     assert runner.said.index("A") <= runner.said.index("x")
 
 
+def test_full_is_said_of_any_request_when_not_even_the_smallest_is_taken(
+    engine_of: Any, inbox: Inbox
+) -> None:
+    runner, gate = gated(slots=9, blocks=3, block_tokens=4)
+    engine = engine_of(runner, max_queue=1)
+    engine.submit(asking("abcdef", max_tokens=2), inbox)  # 2 blocks
+    engine.refuse_if_full()
+    engine.submit(asking("abcdef", max_tokens=2), inbox)  # waits for 2
+    with pytest.raises(LocalBusy) as busy:
+        engine.refuse_if_full()
+    assert (busy.value.running, busy.value.waiting) == (1, 1)
+    gate.release(20)
+    until(lambda: engine.load == (0, 0))
+    engine.refuse_if_full()
+
+
 # --- leaving --------------------------------------------------------------------------------------
 
 
@@ -403,6 +421,77 @@ def test_a_stall_with_text_delivered_is_a_failure(engine_of: Any, inbox: Inbox) 
     gate.release(engine_module.STALL_STEPS + 5)
     assert isinstance(inbox.error(job), GenerationFailed)
     until(lambda: engine.load == (0, 0))
+
+
+def test_jobs_that_come_together_after_an_idle_minute_have_their_own_time(
+    engine_of: Any, inbox: Inbox
+) -> None:
+    now = [0.0]
+    runner, gate = gated(slots=2)
+    engine = engine_of(runner, clock=lambda: now[0])
+    gate.release(2)
+    inbox.wait(engine.submit(asking("a"), inbox))
+    now[0] += engine_module.STALL_S + 1
+    runner.behaviour.stalled = True
+    with engine._changed:  # the owner thread finds both at once
+        jobs = [engine.submit(asking("xy"), inbox) for _ in range(2)]
+    gate.release(4)
+    until(lambda: engine.state.steps == 6)
+    runner.behaviour.stalled = False
+    gate.release(9)
+    assert [inbox.wait(job) for job in jobs] == [said("xy")] * 2
+
+
+@pytest.mark.parametrize(("steps", "given_up"), [(11, False), (12, True)])
+def test_a_prompt_may_take_longer_than_a_minute_for_the_steps_it_needs(
+    engine_of: Any, inbox: Inbox, steps: int, given_up: bool
+) -> None:
+    now = [0.0]
+    runner, gate = gated(context=9000)
+    engine = engine_of(runner, clock=lambda: now[0])
+    runner.behaviour.stalled = True
+    job = engine.submit(asking("a" * 640, max_tokens=1), inbox)  # ten steps at most
+    until(lambda: bool(runner.live))
+    now[0] += engine_module.STALL_S + 1
+    gate.release(steps)
+    until(lambda: engine.state.steps == steps)
+    if given_up:
+        assert isinstance(inbox.error(job), LocalBusy)
+        return
+    runner.behaviour.stalled = False
+    gate.release(1)
+    assert inbox.wait(job) == [Token("a"), Finished("length", Usage(640, 1))]
+
+
+@pytest.mark.parametrize("fault", [lambda: RunnerLost("the device is gone"), ZeroDivisionError])
+def test_what_a_lost_runner_had_is_gone_before_it_is_restarted(
+    engine_of: Any, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], Exception]
+) -> None:
+    """Its weights and cache would be there twice."""
+
+    class Weights:
+        pass
+
+    class Failing(ScriptedRunner):
+        def step(self, patience_s: float) -> list[Produced]:
+            weights = Weights()
+            held.append(weakref.ref(weights))
+            try:
+                raise MemoryError
+            except MemoryError as full:
+                raise fault() from full
+
+        def restart(self) -> None:
+            left.append(held[0]())
+
+    held: list[weakref.ref[Weights]] = []
+    left: list[Weights | None] = []
+    monkeypatch.setattr(engine_module, "RESTART_S", (0.01, 0.1))
+    monkeypatch.setattr(engine_module.log, "disabled", True)  # pytest keeps what is logged
+    engine = engine_of(Failing())
+    engine.submit(asking("abc"), inbox)
+    until(lambda: engine.state.restarts == 1)
+    assert left == [None]
 
 
 def test_a_lost_runner_fails_all_and_is_restarted(

@@ -505,7 +505,7 @@ def program_archive(path: Path, **changed: Any) -> Path:
         "archive_format": b"pt2",
     } | changed.get("files", {})
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    with zipfile.ZipFile(made, "w", changed.get("packing", zipfile.ZIP_STORED)) as archive:
         for name, content in files.items():
             archive.writestr(f"net/{name}", content)
     path.write_bytes(made.getvalue())
@@ -533,6 +533,21 @@ def test_a_torch_export_program(tmp_path: Path) -> None:
         ({"target": "torch.load"}, "uses the operator torch.load"),
         ({"target": "torch.ops.aten.add.Tensor.__globals__"}, "uses the operator"),
         ({"target": "_operator.attrgetter"}, "uses the operator"),
+        *(
+            ({"target": f"torch.ops.aten.{name}"}, f"uses the operator torch.ops.aten.{name}, ")
+            for name in (
+                "from_file.default",
+                "set_.source_Storage",
+                "resize_.default",
+                "as_strided.default",
+                "_unsafe_index.Tensor",
+                "empty.memory_format",
+                "zeros.out",
+                "add.Tensor_out",
+                "softmax_x.int",
+            )
+        ),
+        ({"packing": zipfile.ZIP_DEFLATED}, "compressed members"),
         ({"size": "__import__('os').system('true')"}, "more than arithmetic"),
         ({"size": "Symbol('s0').__class__"}, "more than arithmetic"),
         ({"size": "eval('1')"}, "more than arithmetic"),
@@ -548,6 +563,39 @@ def test_a_program_that_could_do_more_than_compute(
 ) -> None:
     change(tmp_path / "preprocessor_config.json", size=4)
     assert reason in reason_of(program_archive(tmp_path / "net.pt2", **changed))
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["to.dtype_layout", "linear.default", "add_.Tensor", "numpy_T.default", "__and__.Tensor"],
+)
+def test_operators_that_compute_are_taken(tmp_path: Path, target: str) -> None:
+    change(tmp_path / "preprocessor_config.json", size=4)
+    program_archive(tmp_path / "net.pt2", target=f"torch.ops.aten.{target}")
+    assert read_folder(tmp_path).kind == "image-classification"
+
+
+def test_members_of_an_archive_that_lie_over_each_other(tmp_path: Path) -> None:
+    """Two names of the same bytes: together they are more than the file."""
+    from aiproxy.reference_server.onnx.vectors.pytorch import Program
+
+    path = program_archive(tmp_path / "net.pt2", files={"data/weights/weight_1": bytes(9000)})
+    sound = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        at = archive.start_dir
+        entry = next(one for one in archive.infolist() if one.filename.endswith("weight_1"))
+    name = entry.filename.encode()
+    begin = sound.rindex(name, at) - 46
+    row = sound[begin : begin + 46 + len(name)]
+    end = sound.rindex(b"PK\x05\x06")
+    tail = bytearray(sound[end:])
+    for field in (8, 10):
+        tail[field] += 1
+    tail[12:16] = (int.from_bytes(tail[12:16], "little") + len(row)).to_bytes(4, "little")
+    other = row.replace(b"weight_1", b"weight_2")
+    path.write_bytes(sound[:end] + other + bytes(tail))
+    with pytest.raises(ModelUnavailable, match="compressed members"):
+        Program(path)
 
 
 def test_a_program_that_is_no_archive(tmp_path: Path) -> None:

@@ -371,6 +371,7 @@ def test_a_grammar_the_library_cannot_follow_ends_its_own_answer_alone(
         Grammar("json_schema", '{"type": "object", "x-guidance": 3}'),
         Grammar("lark", "start: nothing"),
         Grammar("lark", "start: " + "A" * 100_000),
+        Grammar("lark", "start: nothing", ("tools",)),
     ],
     ids=lambda grammar: grammar.kind,
 )
@@ -380,7 +381,7 @@ def test_a_bad_grammar_is_refused_and_the_others_go_on(opened: Open, grammar: Gr
     runner.step(0.0)
     with pytest.raises(RequestRefused) as refused:
         runner.add(Sequence(1, PROMPT, 5, grammar=grammar))
-    assert (refused.value.code, refused.value.param) == ("invalid_value", "response_format")
+    assert (refused.value.code, refused.value.param) == ("invalid_value", grammar.fields[0])
     assert finish(runner) == {2: (ROWS[0]["tokens"][1:5], "length")}
 
 

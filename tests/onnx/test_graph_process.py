@@ -3,9 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ import pytest
 from bert_graph import write_tiny
 
 from aiproxy.reference_server.onnx import ModelUnavailable
+from aiproxy.reference_server.onnx.condition import condition
 from aiproxy.reference_server.onnx.devices import Device
+from aiproxy.reference_server.onnx.devices.trial import try_in_process
+from aiproxy.reference_server.onnx.local_model import LocalModel
 from aiproxy.reference_server.onnx.vectors.session import open_graph
 from aiproxy.reference_server.onnx.worker.graph_process import CallFailed, GraphProcess
 
@@ -74,6 +78,52 @@ def test_a_killed_process_is_told_and_another_started(session: GraphProcess) -> 
     session.run(feeds(session), list(session.outputs))
     assert session.pid not in (None, pid)
     assert gone(pid)
+
+
+def test_a_lost_process_is_told_until_another_is_there(session: GraphProcess) -> None:
+    """What /readyz and /v1/providers say of a model that computes there."""
+    part = SimpleNamespace(lost=None, close=session.close)
+    model = LocalModel("m", ("embeddings",), 9, embedding=part, device=CPU)
+
+    def told() -> tuple[str, str | None]:
+        part.lost = session.lost
+        now = condition(model)
+        return now.state, now.reason
+
+    assert told() == ("ready", None)
+    assert session.pid is not None
+    os.kill(session.pid, signal.SIGKILL)
+    until(lambda: session.lost is not None)  # before anybody called
+    assert told() == ("lost", "its process failed and is started again")
+    for _ in range(2):
+        with pytest.raises(ModelUnavailable):
+            session.run(feeds(session), list(session.outputs))
+        assert told()[0] == "lost"
+    session._pause_s = 0.0
+    session.run(feeds(session), list(session.outputs))
+    assert told() == ("ready", None)
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by a graph's process nor by the trial of a GPU."""
+    trap = (
+        f"import pathlib; pathlib.Path({str(tmp_path / 'sprung')!r}).touch(); raise SystemExit(9)"
+    )
+    for name in ("msgspec", "numpy", "json", "logging", "aiproxy"):
+        (tmp_path / f"{name}.py").write_text(trap)
+    monkeypatch.chdir(tmp_path)
+    GraphProcess(graph, CPU).close()
+    assert "ended with" not in (try_in_process(0) or "")
+    assert not (tmp_path / "sprung").exists()
+
+
+def until(true: Callable[[], bool], within_s: float = 5.0) -> None:
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.005)
 
 
 def test_a_process_that_gives_no_answer_is_killed(graph: Path) -> None:

@@ -4,16 +4,18 @@ import builtins
 import json
 import re
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from aiproxy.reference_server.onnx.errors import RequestRefused
 from aiproxy.reference_server.onnx.folders import DEMO_FOLDER
 from aiproxy.reference_server.onnx.text import guidance
-from aiproxy.reference_server.onnx.text.guidance import KEPT, LONGEST, Grammars
+from aiproxy.reference_server.onnx.text.guidance import KEPT, LONGEST, Grammars, Guide
 from aiproxy.reference_server.onnx.text.runner import Grammar
 
 TOKENIZER = DEMO_FOLDER / "tokenizer.json"
@@ -91,6 +93,30 @@ def test_scores_wider_than_the_tokenizer_are_masked_too() -> None:
     assert not mask[VOCABULARY:].any()
 
 
+@pytest.mark.parametrize("bits", [8, 16, 24])
+def test_a_mask_is_as_wide_as_the_scores_and_made_once(bits: int) -> None:
+    class Matcher:
+        mask = bytes(np.packbits(np.arange(bits * 4096) % 3 == 0, bitorder="little"))
+
+        def compute_bitmask(self) -> bytes:
+            return self.mask
+
+        def is_error(self) -> bool:
+            return False
+
+    wide = 16 * 4096 + 5
+    guide = Guide(Matcher(), wide)  # type: ignore[arg-type]
+    tracemalloc.start()
+    try:
+        mask = guide.allowed()
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * wide
+    finally:
+        tracemalloc.stop()
+    assert (mask.dtype, mask.shape) == (np.bool_, (wide,))
+    places = np.arange(wide)
+    assert (mask == ((places % 3 == 0) & (places < bits * 4096))).all()
+
+
 @pytest.mark.parametrize(
     "grammar",
     [
@@ -119,6 +145,13 @@ def test_a_wrong_grammar_is_refused_and_names_the_field(
     assert (refused.value.status, refused.value.param) == (400, "response_format")
     assert "response_format" in refused.value.message
     assert len(refused.value.message) < 400
+
+
+@pytest.mark.parametrize("text", ["start: nothing", "start: " + "A" * LONGEST])
+def test_a_wrong_grammar_made_of_tools_names_them(grammars: Grammars, text: str) -> None:
+    with pytest.raises(RequestRefused, match="the grammar of tools ") as refused:
+        grammars.start(Grammar("lark", text, ("tools",)))
+    assert refused.value.param == "tools"
 
 
 def hostile() -> list[Grammar]:

@@ -5,6 +5,8 @@ import base64
 import json
 import struct
 import sys
+import threading
+import tracemalloc
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -20,8 +22,14 @@ from tiny_images import LABELS, draw, encoded
 from aiproxy.reference_server.onnx.bodies.embeddings import embed
 from aiproxy.reference_server.onnx.bodies.predicting import classify
 from aiproxy.reference_server.onnx.devices import Device
-from aiproxy.reference_server.onnx.errors import EngineClosed, ModelUnavailable, RequestRefused
+from aiproxy.reference_server.onnx.errors import (
+    EngineClosed,
+    LocalBusy,
+    ModelUnavailable,
+    RequestRefused,
+)
 from aiproxy.reference_server.onnx.folders import read_folder
+from aiproxy.reference_server.onnx.vectors import images, pictures
 from aiproxy.reference_server.onnx.vectors.images import open_image
 from aiproxy.reference_server.onnx.vectors.pictures import MAX_PIXELS, Recipe, prepare, read_recipe
 
@@ -180,6 +188,39 @@ def test_grey_values_of_any_depth_are_scaled_and_not_cut():
     assert colour(encoded(Image.new("1", (8, 8), 1))) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("top", [200, 65535])
+def test_deep_grey_is_brought_to_eight_bits_in_tiles(monkeypatch, top):
+    """The numbers are those of the whole picture; beside it there is memory for a tile alone."""
+    grey = (np.arange(1000 * 1500) % (top + 1)).astype(np.uint16).reshape(1000, 1500)
+    scale = 255.0 / (65535.0 if top > 255 else 255.0)
+    wanted = np.clip(grey * scale, 0, 255).astype(np.uint8)
+    data = encoded(Image.fromarray(grey))
+    monkeypatch.setattr(pictures, "_TILE", 1 << 14)
+    tracemalloc.start()
+    try:
+        made = pictures._decoded(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.abs(np.asarray(made)[:, :, 1].astype(int) - wanted).max() <= 1
+    assert peak < 3 * 1000 * 1500 + len(data)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "I;16"])
+def test_tiles_change_no_pixel(monkeypatch, mode):
+    rough = Image.fromarray(np.random.RandomState(3).randint(0, 256, (40, 70, 4), np.uint8))
+    image = Image.new("I;16", (70, 40), 777) if mode == "I;16" else rough.convert(mode)
+    recipe = Recipe(resize=(40, 70))
+    whole = prepare(encoded(image), recipe)
+    monkeypatch.setattr(pictures, "_TILE", 33)
+    assert np.array_equal(prepare(encoded(image), recipe), whole)
+
+
+def test_a_strip_too_long_to_be_resized_is_refused():
+    with pytest.raises(RequestRefused, match="pixels on a side"):
+        prepare(encoded(Image.new("1", (1, 100_001))), RECIPE)
+
+
 def test_a_photograph_taken_sideways_is_turned_upright():
     """EXIF orientation 6: the camera's top is on the right."""
     image = Image.new("RGB", (40, 20), (0, 0, 0))
@@ -325,6 +366,69 @@ def test_after_close_nothing_is_computed(folder):
     model.close()
     with pytest.raises(EngineClosed):
         labels(model, encoded(draw("red", "cross", 1)))
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Decoding that lasts until ``go``."""
+    go = threading.Event()
+
+    def decode(data, recipe):
+        assert go.wait(10)
+        return np.zeros((3, 2, 2), np.float32)
+
+    monkeypatch.setattr(images, "prepare", decode)
+    yield go
+    go.set()
+
+
+class Rows:
+    """An encoder that gives the images back."""
+
+    rows = None
+
+    def encode(self, given):
+        return given
+
+    def close(self):
+        pass
+
+
+def asked(decoder, number):
+    return [asyncio.create_task(decoder.row(b"x")) for _ in range(number)]
+
+
+def test_waiting_for_a_decoder_counts_as_waiting(slow):
+    """``max_queue_wait`` begins before an image is decoded."""
+
+    async def run():
+        decoder = images._Images(Rows(), None, max_batch=4, max_wait_s=0.1, name="slow")
+        try:
+            found = await asyncio.gather(*asked(decoder, 4), return_exceptions=True)
+            assert [type(one) for one in found] == [LocalBusy] * 4
+            assert decoder.load == (0, 0)
+            slow.set()
+            assert (await decoder.row(b"x")).shape == (3, 2, 2)
+        finally:
+            decoder.close()
+
+    asyncio.run(run())
+
+
+def test_closing_ends_those_that_wait_for_a_decoder(slow):
+    """With an error of theirs, and not as if they had been cancelled; who was, is."""
+
+    async def run():
+        decoder = images._Images(Rows(), None, max_batch=4, max_wait_s=10, name="slow")
+        calls = asked(decoder, 5)
+        await asyncio.sleep(0.01)
+        calls[4].cancel()
+        await asyncio.to_thread(decoder.close)
+        slow.set()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    found = asyncio.run(run())
+    assert [type(one) for one in found] == [EngineClosed] * 4 + [asyncio.CancelledError]
 
 
 # --- CLIP ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tiny_models import make_tiny_llama, tiny_llama
 
 from aiproxy.middleware import load_config
 from aiproxy.reference_server.configuration import load_local_models
-from aiproxy.reference_server.onnx import ModelUnavailable
+from aiproxy.reference_server.onnx import LocalModels, ModelUnavailable
 from aiproxy.reference_server.onnx.checking import one_token
 from aiproxy.reference_server.onnx.condition import condition, line
 from aiproxy.reference_server.onnx.devices import Device, Devices
@@ -298,6 +299,7 @@ class Part:
 
     def __init__(self) -> None:
         self.load = (0, 0)
+        self.lost: str | None = None
         self.closed = threading.Event()
 
     def close(self) -> None:
@@ -309,7 +311,7 @@ class Opening:
 
     def __init__(self) -> None:
         self.count = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.go = threading.Event()
         self.go.set()
         self.parts: list[Part] = []
@@ -414,6 +416,77 @@ def test_a_server_that_ends_while_a_model_loads_gives_it_back() -> None:
     assert opening.parts[0].closed.wait(5)
     with pytest.raises(ModelUnavailable, match="shutting down"):
         asyncio.run(loader.ready("embeddings"))
+
+
+def test_a_model_whose_thread_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opening, now = Opening(), [100.0]
+    loader = OnDemand(KNOWN, opening, clock=lambda: now[0])
+
+    def full(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        with pytest.raises(ModelUnavailable, match="RuntimeError"):
+            asyncio.run(loader.ready("embeddings"))
+    now[0] += 31
+    asyncio.run(asyncio.wait_for(loader.ready("embeddings"), 5))
+    asyncio.run(loader.close())
+
+
+def test_whoever_waits_for_a_model_is_told_of_any_end_of_its_loading() -> None:
+    opening = Opening()
+    opening.error = SystemExit(3)
+    loader = OnDemand(KNOWN, opening)
+    with pytest.raises(ModelUnavailable, match="SystemExit"):
+        asyncio.run(asyncio.wait_for(loader.ready("embeddings"), 5))
+
+
+def test_a_server_that_ends_just_when_a_model_is_loaded_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``close`` comes while the loading is being told to those who wait for it."""
+    from aiproxy.reference_server.onnx import loading
+
+    class Told(Future[LocalModel]):
+        def set_result(self, result: LocalModel) -> None:
+            closing.start()
+            closing.join(0.1)
+            super().set_result(result)
+
+    opening = Opening()
+    monkeypatch.setattr(loading, "Future", Told)
+    loader = OnDemand(KNOWN, opening)
+    closing = threading.Thread(target=lambda: asyncio.run(loader.close()))
+    asyncio.run(loader.ready("embeddings"))
+    closing.join(5)
+    assert opening.parts[0].closed.wait(1)
+
+
+def test_a_model_is_not_unloaded_while_a_call_reads_its_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tokenizing and decoding come before anything computes or waits."""
+    from aiproxy.reference_server.onnx import loading
+    from aiproxy.reference_server.onnx.bodies import embeddings
+
+    monkeypatch.setattr(loading, "_SETTLED_S", 0.02)
+    opening = Opening()
+    loader = OnDemand(KNOWN, opening, unload_after_s=0.01)
+    open_while_read = []
+
+    async def slowly(model: Part, body: Any) -> Any:
+        await asyncio.sleep(0.15)
+        open_while_read.append(not model.closed.is_set())
+        return {}
+
+    monkeypatch.setattr(embeddings, "embed", slowly)
+    asyncio.run(LocalModels([loader]).embed({"model": "m", "input": "a"}))
+    assert open_while_read == [True]
+    assert opening.parts[0].closed.wait(5)
+    asyncio.run(loader.close())
 
 
 def test_a_real_model_on_demand() -> None:

@@ -5,7 +5,8 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from aiproxy.middleware import Gateway
 from aiproxy.reference_server.app import Server, falcon_app
 from aiproxy.reference_server.configuration import read_config
 from aiproxy.reference_server.onnx import (
-    EngineClosed,
     LocalBusy,
     LocalModel,
     LocalModels,
@@ -35,7 +35,7 @@ from aiproxy.reference_server.onnx.text.runner import Sequence
 from aiproxy.reference_server.onnx.text.templates_jinja import JinjaTemplate
 from aiproxy.reference_server.onnx.text.text_model import TextModel
 from aiproxy.reference_server.onnx.text.tokenizing import TextTokenizer
-from aiproxy.reference_server.onnx.text.tool_calls import tool_format_of
+from aiproxy.reference_server.onnx.text.tool_calls import CallReader, tool_format_of
 from aiproxy.spec import validate
 
 TEMPLATE = (Path(__file__).parent / "chat_templates" / "blocks.jinja").read_text()
@@ -58,6 +58,7 @@ class Served:
         *,
         template: Any = "blocks",
         context: int = 2048,
+        max_queue: int = 64,
         **more: Any,
     ) -> None:
         def ids(sequence: Sequence) -> Iterable[int]:
@@ -68,7 +69,7 @@ class Served:
             template = JinjaTemplate(TEMPLATE, TOKENIZER)
         tools = tool_format_of(TEMPLATE, "auto", TOKENIZER) if template is not None else None
         self.model = TextModel("fake", context, "fp_fake", Sampling(), TOKENIZER, template, tools)
-        self.engine = TextEngine(self.runner, self.model.decode)
+        self.engine = TextEngine(self.runner, self.model.decode, max_queue=max_queue)
         entry = LocalModel(
             "fake", ("text-generation",), context, RunningText(self.model, self.engine)
         )
@@ -225,11 +226,12 @@ def test_log_probabilities_of_completions_have_their_older_form() -> None:
         chunks = await collected(await models.complete({**asked, "stream": True}))
         return await models.complete(asked), chunks
 
-    whole, chunks = Served("hello!").run(work)
+    whole, chunks = Served("hello\u00e9!").run(work)
     validate(whole, "responses/completion")
     rows = whole["choices"][0]["logprobs"]
-    assert (rows["tokens"], rows["text_offset"]) == (["hello", "!"], [0, 5])
-    assert [len(top) for top in rows["top_logprobs"]] == [1, 1]
+    assert rows["tokens"] == ["hello", "bytes:\\xc3", "bytes:\\xa9", "!"]
+    assert rows["text_offset"] == [0, 5, 5, 6]
+    assert [len(top) for top in rows["top_logprobs"]] == [1, 1, 1, 1]
     sent = [chunk["choices"][0]["logprobs"] for chunk in chunks]
     for name, values in rows.items():
         assert [value for row in sent if row for value in row[name]] == values
@@ -251,10 +253,7 @@ def test_several_choices_are_several_sequences_and_count_the_prompt_once() -> No
 
 
 def test_when_one_of_several_choices_finds_no_place_none_is_computed() -> None:
-    served = Served("x" * 100, slots=1)
-    served.engine = TextEngine(served.runner, served.model.decode, max_queue=1)
-    entry = LocalModel("fake", ("text-generation",), 256, RunningText(served.model, served.engine))
-    served.models = LocalModels((entry,))
+    served = Served("x" * 100, slots=1, max_queue=1)
     with pytest.raises(LocalBusy):
         served.chat(n=3)
     assert served.engine.load == (0, 0)
@@ -340,6 +339,22 @@ def test_a_loop_is_woken_once_a_step_however_many_answers_it_waits_for(
     assert len(batches) < 60
 
 
+def test_a_stream_that_cannot_begin_gives_up_what_it_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(reader: CallReader, text: str) -> Any:
+        raise ZeroDivisionError
+
+    async def work(models: LocalModels) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await models.chat(asked(stream=True, tools=TOOLS))
+        while served.engine.load != (0, 0):
+            await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(CallReader, "push", broken)
+    served = Served("x" * 1500)
+    served.run(work)
+    assert len(served.runner.dropped) == 1
+
+
 def test_leaving_a_stream_gives_up_every_choice() -> None:
     async def work(models: LocalModels) -> None:
         stream = await models.chat(asked(stream=True, n=3))
@@ -387,13 +402,48 @@ def test_a_long_prompt_is_read_in_a_thread() -> None:
             threads.append(threading.current_thread())
             return [1]
 
+    described = {"name": "clock", "description": "word " * 5_000}
+    call = {"id": "1", "type": "function", "function": {"name": "f" * 30_000, "arguments": ""}}
+    bodies: list[dict[str, Any]] = [
+        {"tools": TOOLS},
+        {"messages": [{"role": "user", "content": "x" * 30_000}]},
+        {"messages": [{"role": "user", "content": ""}] * 2_000},
+        {"messages": [*HELLO, {"role": "assistant", "tool_calls": [call]}]},
+        {"tools": [{"type": "function", "function": described}]},
+        {"tools": [{"type": "function", "function": described}], "tool_choice": "none"},
+    ]
+
     async def work(models: LocalModels) -> None:
-        for text in ("short", "x" * 30_000):
-            await models.chat(asked(messages=[{"role": "user", "content": text}]))
+        for fields in bodies:
+            await models.chat(asked(**fields))
 
     Served("x", template=Recording()).run(work)
     main = threading.main_thread()
-    assert [thread is main for thread in threads] == [True, False]
+    assert [thread is main for thread in threads] == [True, False, False, False, False, True]
+
+
+def test_a_full_model_says_so_before_it_reads_the_prompt() -> None:
+    read: list[Conversation] = []
+
+    class Recording:
+        def encode(self, conversation: Conversation, limit: int) -> list[int]:
+            read.append(conversation)
+            return [1]
+
+    async def work(models: LocalModels) -> None:
+        taken = [asyncio.ensure_future(models.chat(asked())) for _ in range(2)]
+        while served.engine.load != (1, 1):
+            await asyncio.sleep(0.001)
+        with pytest.raises(LocalBusy) as busy:
+            await models.chat(asked(messages=[{"role": "user", "content": "x" * 30_000}]))
+        assert (busy.value.running, busy.value.waiting) == (1, 1)
+        hold.set()
+        await asyncio.gather(*taken)
+
+    hold = threading.Event()
+    served = Served("x", template=Recording(), slots=1, hold=hold, max_queue=1)
+    served.run(work)
+    assert len(read) == 2
 
 
 def test_a_model_loaded_on_demand_is_asked_for_what_is_needed() -> None:
@@ -402,6 +452,7 @@ def test_a_model_loaded_on_demand_is_asked_for_what_is_needed() -> None:
     class OnDemand:
         def __init__(self) -> None:
             self.asked: list[str] = []
+            self.calls = 0
             self.closed = False
 
         @property
@@ -410,9 +461,17 @@ def test_a_model_loaded_on_demand_is_asked_for_what_is_needed() -> None:
 
         async def ready(self, capability: str) -> LocalModel:
             self.asked.append(capability)
+            assert self.calls == 1
             return served.models.models[0]
 
+        @contextmanager
+        def kept(self) -> Iterator[None]:
+            self.calls += 1
+            yield
+            self.calls -= 1
+
         async def close(self) -> None:
+            assert self.calls == 0
             self.closed = True
 
     loader = OnDemand()
@@ -428,32 +487,6 @@ def test_a_model_loaded_on_demand_is_asked_for_what_is_needed() -> None:
 
     assert served.run(work)["choices"][0]["message"]["content"] == "hello"
     assert (loader.asked, loader.closed) == (["text-generation"], True)
-
-
-def test_a_model_unloaded_while_its_prompt_was_read_is_loaded_again() -> None:
-    first, second = Served("no"), Served("yes")
-    first.engine.close()
-
-    class Unloading:
-        def __init__(self) -> None:
-            self._left = [first.models.models[0], second.models.models[0]]
-
-        @property
-        def model(self) -> LocalModel:
-            return second.models.models[0]
-
-        async def ready(self, capability: str) -> LocalModel:
-            return self._left.pop(0)
-
-        async def close(self) -> None:
-            pass
-
-    async def work(_: LocalModels) -> Any:
-        return await LocalModels((Unloading(),)).chat(asked())
-
-    assert second.run(work)["choices"][0]["message"]["content"] == "yes"
-    with pytest.raises(EngineClosed):
-        first.chat()
 
 
 @pytest.mark.parametrize("stream", [False, True])

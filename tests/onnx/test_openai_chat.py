@@ -191,6 +191,11 @@ def test_text_parts_are_joined_and_developer_is_system() -> None:
         ({"audio": {"voice": "x"}}, "unsupported_capability", "audio"),
         ({"tools": "weather"}, "invalid_value", "tools"),
         ({"tools": [CLOCK] * 2}, "invalid_value", "tools"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "description": "\ud800"}}]},
+            "invalid_value",
+            "tools[0]",
+        ),
         ({"tools": [CLOCK] * 129}, "invalid_value", "tools"),
         ({"tools": [{"type": "custom"}]}, "invalid_value", "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "invalid_type", "tools[0]"),

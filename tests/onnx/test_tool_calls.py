@@ -79,11 +79,25 @@ ANSWERS: list[tuple[ToolFormat, str, list[str | Called]]] = [
     (HERMES, "a <tool_call> b " + hermes(CALL), ["a <tool_call> b", F]),
     (HERMES, hermes('{"name": "g", "arguments": {}}'), [hermes('{"name": "g", "arguments": {}}')]),
     (HERMES, hermes('{"name": "f", "arguments": 5}'), [hermes('{"name": "f", "arguments": 5}')]),
+    *(
+        (written, text, [text])
+        for name in ('{"a": 1}', '["x"]', "5", "null")
+        for written, text in (
+            (HERMES, hermes(f'{{"name": {name}, "arguments": {{}}}}')),
+            (LLAMA, f'{{"name": {name}, "parameters": {{}}}}'),
+            (MISTRAL, f'[TOOL_CALLS] [{{"name": {name}}}]'),
+        )
+    ),
     (HERMES, hermes('{"name": "f", }'), [hermes('{"name": "f", }')]),
     (
         HERMES,
         hermes('{"name": "f", "arguments": {"a": NaN}}'),
         [hermes('{"name": "f", "arguments": {"a": NaN}}')],
+    ),
+    (
+        HERMES,
+        hermes('{"name": "f", "arguments": {"a": "\\ud800"}}'),
+        [hermes('{"name": "f", "arguments": {"a": "\\ud800"}}')],
     ),
     (HERMES, '<tool_call>\n{"name": "f", "argu', ['<tool_call>\n{"name": "f", "argu']),
     (HERMES, "<tool_call>", ["<tool_call>"]),
@@ -305,6 +319,30 @@ def test_calls_or_an_answer_in_json(checker: Checker) -> None:
     assert checker.takes(grammar, '{"a": 5}')
     assert checker.takes(grammar, hermes(CALL))
     assert not checker.takes(grammar, '{"b": 5}')
+
+
+@pytest.mark.parametrize("given", [{"whitespace_flexible": True}, 5, None])
+def test_white_space_in_json_is_fixed_whatever_a_schema_says(checker: Checker, given: Any) -> None:
+    schema = SCHEMA if given is None else {**SCHEMA, "x-guidance": given}
+    before = json.dumps(schema)
+    written = checker.format("llama3")
+    loose = '{"name": "f", "parameters": {\n\n  "a": 1}}'
+    for strict in (True, False):
+        tool = Tool("f", schema, strict)
+        use = ToolUse(written, (tool,))
+        for grammar in (forced_calls(use, (tool,)), calls_or_json(use, schema)):
+            assert checker.takes(grammar, '{"name": "f", "parameters": {"a": 1}}')
+            assert not checker.takes(grammar, loose)
+            assert not checker.takes(grammar, '{\n\n"a": 1}')
+    assert json.dumps(schema) == before
+
+
+def test_grammars_made_of_tools_name_them() -> None:
+    use = ToolUse(ToolFormat("hermes", ((HERMES.opening, 7),)), TOOLS)
+    checked = checked_calls(use)
+    assert checked is not None
+    assert (checked.fields, forced_calls(use, TOOLS).fields) == (("tools",), ("tools",))
+    assert calls_or_json(use, SCHEMA).fields == ("response_format", "tools")
 
 
 def test_strict_functions_are_checked_in_free_text_where_a_marker_opens_calls(

@@ -63,6 +63,34 @@ def test_the_same_scores_come_from_a_process(tmp_path):
         there.close()
 
 
+@pytest.mark.parametrize("towers", [True, False], ids=["two graphs", "one graph"])
+def test_a_model_of_images_and_texts_tells_that_its_process_is_gone(tmp_path, towers):
+    processes = []
+
+    def started(path, device):
+        processes.append(GraphProcess(path, device))
+        return processes[-1]
+
+    tiny_images.write_clip(tmp_path, towers=towers)
+    model = open_image(read_folder(tmp_path), CPU, session_factory=started)
+    try:
+        assert model.lost is None
+        os.kill(processes[-1].pid, signal.SIGKILL)
+        until(lambda: model.lost is not None)
+    finally:
+        model.close()
+
+
+def test_an_embedder_tells_that_its_process_is_gone(folder):
+    model = open_embedding(read_folder(folder), CPU, session_factory=GraphProcess)
+    try:
+        assert model.lost is None
+        os.kill(model._encoder._session.pid, signal.SIGKILL)
+        until(lambda: model.lost is not None)
+    finally:
+        model.close()
+
+
 def test_a_computation_that_fails_there_fails_its_input_alone(folder):
     """An id beyond the table, next to rows that are right."""
     model = open_embedding(read_folder(folder), CPU, max_batch=4, session_factory=GraphProcess)

@@ -439,6 +439,10 @@ def test_a_worker_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert worker_environment(Device("cuda", 1))["CUDA_VISIBLE_DEVICES"] == "6"
     seen: list[Device] = []
-    monkeypatch.setitem(child._OPENERS, "slots", lambda spec: seen.append(spec.device))
-    child.open_spec(WorkerSpec("slots", Device("cuda", 1, "GPU")))
+    monkeypatch.setattr(
+        child, "open_adapter", lambda name, folder, device, **sizes: seen.append(device)
+    )
+    folder = read_folder("builtin:demo")
+    assert isinstance(folder, TextFolder)
+    child.open_spec(WorkerSpec("slots", Device("cuda", 1, "GPU"), folder))
     assert seen == [Device("cuda", 0, "GPU")]

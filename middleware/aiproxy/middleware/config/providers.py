@@ -30,6 +30,24 @@ def check_providers(values: Mapping[str, Any], findings: Findings) -> None:
                 )
         if provider["enabled"]:
             _provider(path, name, provider, findings)
+    _local_names(values["providers"], findings)
+
+
+def _local_names(providers: Mapping[str, Any], findings: Findings) -> None:
+    """Refuse a local model named as one of another local provider: the server runs local models by
+    their names alone."""
+    owners: dict[str, str] = {}
+    for name, provider in providers.items():
+        if not provider["enabled"] or provider["type"] != "local":
+            continue
+        for index, model in enumerate(provider["models"]):
+            owner = owners.setdefault(model["name"], name)
+            if owner != name:
+                findings.refuse(
+                    ("providers", name, "models", index, "name"),
+                    f"found the name of a model of the local provider {owner} at the local "
+                    f"provider {name} too, expected a name at one of them",
+                )
 
 
 def _provider(path: Path, name: str, provider: Mapping[str, Any], findings: Findings) -> None:

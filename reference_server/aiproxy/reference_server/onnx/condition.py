@@ -31,7 +31,7 @@ def condition(model: LocalModel) -> Condition:
         return Condition(model.name, "unavailable", place, hardware, model.reason)
     if not any(True for _ in model.parts()):
         return Condition(model.name, "idle", place, hardware, why)
-    lost = None if model.text is None else model.text.engine.state.lost
+    lost = next(filter(None, (part.lost for part in model.parts())), None)
     if lost is not None:
         return Condition(model.name, "lost", place, hardware, lost)
     return Condition(model.name, "ready", place, hardware, why)

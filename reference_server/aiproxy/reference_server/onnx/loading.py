@@ -9,11 +9,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from aiproxy.reference_server.onnx.adapters import open_adapter
 from aiproxy.reference_server.onnx.devices import AUTO, CUDA, Device, Devices, devices, sized
 from aiproxy.reference_server.onnx.errors import ModelUnavailable
 from aiproxy.reference_server.onnx.folders import (
@@ -336,14 +338,7 @@ def _open_runner(adapter: Adapter, folder: TextFolder, made: Plan, row: Row, pro
         from aiproxy.reference_server.onnx.worker.parent import WorkerRunner
 
         return WorkerRunner(WorkerSpec(adapter, made.device, folder, **sizes))
-    if adapter == "genai":
-        from aiproxy.reference_server.onnx.text.genai import open_genai
-
-        limit = made.device.memory_limit
-        return open_genai(folder, made.device, **sizes, memory_limit=limit)
-    from aiproxy.reference_server.onnx.text.slots import open_slots
-
-    return open_slots(folder, made.device, **sizes)
+    return open_adapter(adapter, folder, made.device, **sizes)
 
 
 def busy(model: LocalModel) -> bool:
@@ -383,6 +378,7 @@ class OnDemand:
         self._moving = threading.Lock()
         self._loading: Future[LocalModel] | None = None
         self._asked = 0.0
+        self._calls = 0
         self._failed: tuple[float, str] | None = None
         self._timer: threading.Timer | None = None
         self._closed = False
@@ -396,6 +392,17 @@ class OnDemand:
         if failed is not None and self._clock() - failed[0] < RETRY_S:
             return replace(self._known, reason=failed[1])
         return self._known
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """As ``Loader.kept``."""
+        with self._lock:
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
 
     async def ready(self, capability: str) -> LocalModel:
         """As ``Loader.ready``; callers that come while it is loading wait for the same loading."""
@@ -411,34 +418,41 @@ class OnDemand:
             if self._failed is not None and self._clock() - self._failed[0] < RETRY_S:
                 raise ModelUnavailable(self._failed[1])
             loading = self._loading = Future()
-        threading.Thread(
-            target=self._load, args=(loading,), name=f"load {self._known.name}", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._load, args=(loading,), name=f"load {self._known.name}", daemon=True
+            ).start()
+        except RuntimeError as fault:
+            self._refuse(loading, fault)
         return loading
 
     def _load(self, loading: "Future[LocalModel]") -> None:
         try:
             with self._moving:
                 model = self._open()
-        except Exception as fault:
-            if isinstance(fault, ModelUnavailable):
-                refusal = fault
-            else:
-                log.exception("local model %s could not be loaded", self._known.name)
-                refusal = ModelUnavailable(f"loading it failed ({type(fault).__name__})")
-            log.warning("local model %s is unavailable: %s", self._known.name, refusal.reason)
-            with self._lock:
-                self._loading, self._failed = None, (self._clock(), refusal.reason)
-            loading.set_exception(refusal)
+        except BaseException as fault:  # noqa: BLE001 - whoever waits would wait for ever
+            self._refuse(loading, fault)
             return
-        with self._lock:
+        with self._lock:  # close() finds it loaded, or is found here
             self._failed = None
             unwanted = self._closed
-        loading.set_result(model)
+            loading.set_result(model)
         if unwanted:
             model.close()
         else:
             self._watch(self._keep_s)
+
+    def _refuse(self, loading: "Future[LocalModel]", fault: BaseException) -> None:
+        name = self._known.name
+        if isinstance(fault, ModelUnavailable):
+            refusal = fault
+        else:
+            log.error("local model %s could not be loaded", name, exc_info=fault)
+            refusal = ModelUnavailable(f"loading it failed ({type(fault).__name__})")
+        log.warning("local model %s is unavailable: %s", name, refusal.reason)
+        with self._lock:
+            self._loading, self._failed = None, (self._clock(), refusal.reason)
+        loading.set_exception(refusal)
 
     def _watch(self, delay_s: float | None) -> None:
         if delay_s is None:
@@ -459,7 +473,7 @@ class OnDemand:
                     return
                 model = loading.result()
                 left = self._asked + self._keep_s - self._clock()
-                idle = left <= 0 and not busy(model)
+                idle = left <= 0 and not self._calls and not busy(model)
                 if idle:
                     self._loading = None
             if idle:

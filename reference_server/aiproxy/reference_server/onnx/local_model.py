@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,6 +23,11 @@ class RunningText:
     model: "TextModel"
     engine: "TextEngine"
 
+    @property
+    def lost(self) -> str | None:
+        """Why it computes nothing now, or None."""
+        return self.engine.state.lost
+
     def close(self) -> None:
         """End running answers and give the weights back; may wait some seconds."""
         self.engine.close()
@@ -30,7 +36,8 @@ class RunningText:
 @dataclass(frozen=True, slots=True)
 class LocalModel:
     """One configured model. A part it has not is None; ``reason`` says why one is missing. No part
-    and no reason: it is loaded when it is first asked. Every part has a ``close()`` that may block."""
+    and no reason: it is loaded when it is first asked. Every part has ``lost``, why it computes
+    nothing now, or None, and a ``close()`` that may block."""
 
     name: str
     capabilities: tuple[str, ...]
@@ -68,11 +75,16 @@ class Loader(Protocol):
         ...
 
     async def ready(self, capability: str) -> LocalModel:
-        """Return the model with the part for ``capability`` loaded; it stays so while requests run.
+        """Return the model with the part for ``capability`` loaded; it stays so while it is ``kept``
+        or computes.
 
         Raises:
             ModelUnavailable: it cannot be loaded.
         """
+        ...
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Return what one enters for a call that needs the model: it is not unloaded meanwhile."""
         ...
 
     async def close(self) -> None: ...
@@ -90,6 +102,9 @@ class Loaded:
 
     async def ready(self, capability: str) -> LocalModel:
         return self._model
+
+    def kept(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def close(self) -> None:
         await asyncio.to_thread(self._model.close)

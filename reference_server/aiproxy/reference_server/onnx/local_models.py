@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from aiproxy.reference_server.onnx.bodies.answers import (
@@ -31,7 +32,6 @@ from aiproxy.reference_server.onnx.bodies.chat import (
     read_completion,
 )
 from aiproxy.reference_server.onnx.errors import (
-    EngineClosed,
     ModelNotFound,
     ModelUnavailable,
     RequestRefused,
@@ -95,53 +95,57 @@ class LocalModels:
 
         Errors known before the first token are raised here, later ones by the iterator.
         """
-        model = await self._text(body)
-        task = read_chat(body, abilities(model))
-        spell = spelling(model, task)
-        choices = [ChatChoice(at, task.tools, spell, self._new_id) for at in range(task.choices)]
-        return await self._answer(body, model, task, choices, "chatcmpl-", "chat.completion")
+        async with self._text(body) as model:
+            task = read_chat(body, abilities(model))
+            spell = spelling(model, task)
+            choices = [
+                ChatChoice(at, task.tools, spell, self._new_id) for at in range(task.choices)
+            ]
+            return await self._answer(model, task, choices, "chatcmpl-", "chat.completion")
 
     async def complete(self, body: Body) -> Json | AsyncIterator[Json]:
         """Answer a completions request, as ``chat`` does. A model with a declarative template reads
         the prompt as a user message, any other takes it as it is."""
-        model = await self._text(body)
-        task = read_completion(body, abilities(model))
-        spell = spelling(model, task)
-        choices = [TextChoice(at, spell) for at in range(task.choices)]
-        return await self._answer(body, model, task, choices, "cmpl-", "text_completion")
+        async with self._text(body) as model:
+            task = read_completion(body, abilities(model))
+            spell = spelling(model, task)
+            choices = [TextChoice(at, spell) for at in range(task.choices)]
+            return await self._answer(model, task, choices, "cmpl-", "text_completion")
 
     async def embed(self, body: Body) -> Json:
         """Answer an embeddings request."""
         from aiproxy.reference_server.onnx.bodies.embeddings import embed
 
-        model = await self._ready(body, EMBEDDINGS)
-        if model.embedding is None:
-            raise ModelUnavailable(model.reason or "it is not loaded")
-        answer: Json = await embed(model.embedding, body)
-        return answer
+        async with self._ready(body, EMBEDDINGS) as model:
+            if model.embedding is None:
+                raise ModelUnavailable(model.reason or "it is not loaded")
+            answer: Json = await embed(model.embedding, body)
+            return answer
 
     async def classify(self, body: Body) -> Json:
         """Answer a classification of an image."""
         from aiproxy.reference_server.onnx.bodies.predicting import classify
 
-        model = await self._ready(body, IMAGES)
-        if model.image is None:
-            raise ModelUnavailable(model.reason or "it is not loaded")
-        answer: Json = await classify(model.image, body)
-        return answer
+        async with self._ready(body, IMAGES) as model:
+            if model.image is None:
+                raise ModelUnavailable(model.reason or "it is not loaded")
+            answer: Json = await classify(model.image, body)
+            return answer
 
     async def close(self) -> None:
         """End running answers and stop what computes."""
         await asyncio.gather(*(loader.close() for loader in self._loaders.values()))
 
-    async def _text(self, body: Body) -> RunningText:
-        model = await self._ready(body, TEXT)
-        if model.text is None:
-            raise ModelUnavailable(model.reason or "it is not loaded")
-        return model.text
+    @asynccontextmanager
+    async def _text(self, body: Body) -> AsyncIterator[RunningText]:
+        async with self._ready(body, TEXT) as model:
+            if model.text is None:
+                raise ModelUnavailable(model.reason or "it is not loaded")
+            yield model.text
 
-    async def _ready(self, body: Body, capability: str) -> LocalModel:
-        """Return the model ``body`` names, loaded for ``capability``."""
+    @asynccontextmanager
+    async def _ready(self, body: Body, capability: str) -> AsyncIterator[LocalModel]:
+        """Yield the model ``body`` names, loaded for ``capability`` until this is left."""
         name = body.get("model")
         if not isinstance(name, str):
             raise RequestRefused("missing_required_parameter", "model must be a string", "model")
@@ -156,11 +160,11 @@ class LocalModels:
                 "choose another model",
                 "model",
             )
-        return await loader.ready(capability)
+        with loader.kept():
+            yield await loader.ready(capability)
 
     async def _answer(
         self,
-        body: Body,
         model: RunningText,
         task: Task,
         choices: Sequence[Choice],
@@ -169,14 +173,10 @@ class LocalModels:
     ) -> Json | AsyncIterator[Json]:
         fingerprint, name = model.model.fingerprint, model.model.name
         envelope = Envelope(prefix + self._new_id(), int(self._now()), name, fingerprint)
+        model.engine.refuse_if_full()  # before a long prompt is read
         prompt = await prompted(model.model, task)
         requests = list(task.requests(prompt))
-        try:
-            reader = bridge().submit(model.engine, requests)
-        except EngineClosed:
-            # It was unloaded while its prompt was read. Closed for good it refuses once more.
-            model = await self._text(body)
-            reader = bridge().submit(model.engine, requests)
+        reader = bridge().submit(model.engine, requests)
         if task.stream:
             chunk = kind if kind == "text_completion" else kind + ".chunk"
             stream = ChunkStream(reader, choices, envelope, chunk, task.include_usage)
@@ -252,8 +252,13 @@ class ChunkStream(AsyncIterator[Json]):
             self._tell(choice.opening())
 
     async def begin(self) -> None:
-        """Wait for the first event, so that a refusal is raised ahead of the response head."""
-        self._take(await self._reader.next())
+        """Wait for the first event, so that a refusal is raised ahead of the response head. Whatever
+        is raised, nothing is computed any more."""
+        try:
+            self._take(await self._reader.next())
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def __anext__(self) -> Json:
         while not self._ready:

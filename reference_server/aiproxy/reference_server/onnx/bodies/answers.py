@@ -173,31 +173,28 @@ class TextChoice:
 
     def _choice(self, text: str, reason: str | None = None) -> Json:
         rows = self._unsent.body() if self._unsent.tokens else None
-        self._unsent = LegacyLogprobs(self._unsent.offset)
+        self._unsent = LegacyLogprobs()
         return {"index": self._index, "text": text, "logprobs": rows, "finish_reason": reason}
 
 
 class LegacyLogprobs:
-    """Four lists side by side; ``offset`` is where in the text the next token begins."""
+    """Four lists side by side."""
 
-    def __init__(self, offset: int = 0) -> None:
-        self.offset = offset
+    def __init__(self) -> None:
         self.tokens: list[str] = []
         self._own: list[float] = []
         self._top: list[dict[str, float]] = []
         self._offsets: list[int] = []
 
     def add(self, row: TokenLogprob, spell: Spell) -> None:
-        token = spelled(spell(row.token))
-        self.tokens.append(token)
+        self.tokens.append(spelled(spell(row.token)))
         self._own.append(finite(row.logprob))
         # Two tokens may spell alike (halves of characters); the likelier one is kept.
         top: dict[str, float] = {}
         for other, logprob in row.top:
             top.setdefault(spelled(spell(other)), finite(logprob))
         self._top.append(top)
-        self._offsets.append(self.offset)
-        self.offset += len(token)
+        self._offsets.append(row.begin)
 
     def body(self) -> Json:
         return {

@@ -112,7 +112,8 @@ def read_chat(body: Body, can: Abilities) -> Task:
     if logprobs is not None and not can.traits.logprobs:
         raise unsupported("logprobs")
     limits = ("max_completion_tokens", "max_tokens")
-    task = _task(body, Conversation(read, tools), can, limits)
+    described = sum(tool.characters for tool in use.tools) if use is not None else 0
+    task = _task(body, Conversation(read, tools, described), can, limits)
     shown = use is not None and bool(use.format.special)
     request = replace(task.request, grammar=grammar, top_logprobs=logprobs, show_special=shown)
     return replace(task, request=request, tools=use)
@@ -322,15 +323,14 @@ def _tool(tool: object, path: str) -> Tool:
     if schema is not None and not isinstance(schema, dict):
         where = f"{path}.function.parameters"
         raise RequestRefused("invalid_type", f"{where} must be a JSON Schema object", where)
-    _written(tool, path)
-    return Tool(name, schema, function.get("strict") is True)
+    return Tool(name, schema, function.get("strict") is True, len(_written(tool, path)))
 
 
 def _written(schema: object, path: str) -> str:
     """Return the JSON of something a client sent, if it is not too large."""
     try:
-        text = json.dumps(schema, allow_nan=False)
-        text.encode()
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        text.encode()  # half of a character pair is no Unicode
     except (TypeError, ValueError, RecursionError):
         raise RequestRefused("invalid_value", f"{path} is not plain JSON", path) from None
     if len(text) > LARGEST_SCHEMA:

@@ -29,7 +29,8 @@ GRAPH: Final = (
 def try_in_process(index: int) -> str | None:
     """Run the trial on GPU ``index`` in a process of its own; return why it failed, or None."""
     # Not this process's own arguments: a server's command line must not start a second server.
-    command = [sys.executable, "-m", "aiproxy.reference_server.onnx.devices.trial", str(index)]
+    module = "aiproxy.reference_server.onnx.devices.trial"
+    command = [sys.executable, "-P", "-m", module, str(index)]
     try:
         done = subprocess.run(  # noqa: S603 - our own module and a number
             command,

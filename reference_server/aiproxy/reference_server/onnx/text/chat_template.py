@@ -10,7 +10,7 @@ Templates in Jinja, which most published models bring, are in ``templates_jinja`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from aiproxy.reference_server.onnx.errors import ContextOverflow, ModelUnavailable
@@ -18,6 +18,8 @@ from aiproxy.reference_server.onnx.text.tokenizing import TextTokenizer
 
 #: Texts longer than this many characters for each token of the context are refused unread.
 CHARACTERS_A_TOKEN: Final = 64
+#: What a message costs beside its text, in characters of text: its markers and its role.
+MESSAGE_CHARACTERS: Final = 16
 #: Used only to tell a client how long such an unread text is.
 USUAL_CHARACTERS_A_TOKEN: Final = 4
 
@@ -42,19 +44,27 @@ class Message:
     call_id: str | None = None
     name: str | None = None
 
+    @property
+    def characters(self) -> int:
+        """About how much text there is to read."""
+        calls = sum(len(call.id) + len(call.name) + len(call.arguments) for call in self.calls)
+        named = len(self.call_id or "") + len(self.name or "")
+        return MESSAGE_CHARACTERS * (1 + len(self.calls)) + len(self.text) + calls + named
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """``tools`` are the function descriptions as clients send them, ``{"type": "function", ...}``."""
+    """``tools`` are the function descriptions as clients send them, ``{"type": "function", ...}``;
+    ``described`` is how many characters they have as JSON."""
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+    described: int = field(default=0, compare=False)
 
     @property
     def characters(self) -> int:
         """About how much text there is to read."""
-        calls = sum(len(c.arguments) for message in self.messages for c in message.calls)
-        return calls + sum(len(message.text) for message in self.messages)
+        return self.described + sum(message.characters for message in self.messages)
 
 
 class Template(Protocol):

@@ -3,6 +3,7 @@ probability beside the text of its token."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -27,18 +28,25 @@ class Detokeniser:
         self._decode = decode
         self._show_special = show_special
         self._before: list[int] = []  # what gave the last text
-        self._before_size = 0  # characters of its text alone
+        self._before_size = 0  # characters of its text alone, but for one it began
         self._held: list[int] = []
 
     def push(self, token: int) -> str:
         """Return the text that ``token`` completes, perhaps none."""
         self._held.append(token)
         whole = self._decode([*self._before, *self._held], self._show_special)
-        if whole.endswith(REPLACEMENT) and len(self._held) < LONGEST_CHARACTER:
+        unsure = len(whole) - len(whole.rstrip(REPLACEMENT))
+        if unsure and len(whole) - unsure > self._before_size:
+            # The token ends one character and begins the next.
+            self._held = [token]
+        elif unsure and len(self._held) < LONGEST_CHARACTER:
             return ""
-        text = whole[self._before_size :]
+        else:
+            unsure = 0  # it is whole, or broken
+        text = whole[self._before_size : len(whole) - unsure]
         if text:
-            self._keep(self._held)
+            self._before = self._held
+            self._before_size = len(self._decode(self._held, self._show_special)) - unsure
         # A special token that does not show has no text to look at: the one before it stays.
         self._held = []
         return text
@@ -50,10 +58,6 @@ class Detokeniser:
         whole = self._decode([*self._before, *self._held], self._show_special)
         self._held = []
         return whole[self._before_size :].rstrip(REPLACEMENT)
-
-    def _keep(self, tokens: list[int]) -> None:
-        self._before = tokens
-        self._before_size = len(self._decode(tokens, self._show_special))
 
 
 class StopScanner:
@@ -88,8 +92,8 @@ class StopScanner:
 class TextMaker:
     """The text of one answer: what is certain after each token, with its tokens' log probabilities.
 
-    A log probability comes once all text of its token has come. At a stop string, those of the
-    tokens that begin behind the cut never come.
+    A log probability comes once all text of its token has come, but for a character it begins. At a
+    stop string, those of the tokens that begin behind the cut never come.
     """
 
     def __init__(self, decode: Decode, stops: Sequence[str], *, show_special: bool) -> None:
@@ -129,7 +133,8 @@ class TextMaker:
     def _place(self, made: str, *, last: bool = False) -> None:
         if made or last:
             end = self._read + len(made)
-            self._placed += [(self._read, end, found) for found in self._unplaced]
+            begin = self._read
+            self._placed += [(begin, end, replace(row, begin=begin)) for row in self._unplaced]
             self._unplaced.clear()
             self._read = end
 

@@ -51,7 +51,7 @@ Deliver: TypeAlias = "Callable[[list[tuple[Job, Event]]], None]"
 STALL_STEPS: Final = 400
 #: Prompt tokens that a step reads at least.
 _PROMPT_STEP: Final = 64
-#: Seconds of steps without any token after which the youngest job is given up.
+#: Seconds without any token after which it is given up too, once prompts had the steps they take.
 STALL_S: Final = 60.0
 #: Seconds until a lost runner is restarted: at first, and at most.
 RESTART_S: Final = (0.5, 30.0)
@@ -239,6 +239,19 @@ class TextEngine:
         self._wake()
         return job
 
+    def refuse_if_full(self) -> None:
+        """Say what ``submit`` would say to any request now, before work goes into one.
+
+        Raises:
+            LocalBusy: every place and queue place is taken.
+        """
+        with self._changed:
+            waiting = len(self._waiting)
+            # A token of a prompt and one of an answer: there is no smaller request.
+            free = not waiting and self._ledger.fits(self._ledger.blocks_for(2))
+            if waiting >= self._max_queue and not free:
+                raise LocalBusy(len(self._running), waiting)
+
     def close(self, timeout_s: float = 5.0) -> None:
         """End every job with ``EngineClosed``, stop the thread and close the runner."""
         with self._changed:
@@ -324,14 +337,9 @@ class TextEngine:
     def _work(self) -> None:
         try:
             while not self._closed:
-                try:
-                    self._round()
-                except RunnerLost as lost:
-                    self._recover(lost.reason)
-                except Exception as fault:
-                    # The runner's state is unknown now; whatever it was, the others must go on.
-                    log.exception("a local model failed")
-                    self._recover(f"it failed ({type(fault).__name__})")
+                lost = self._lost_in_round()
+                if lost is not None:
+                    self._recover(lost)
         finally:
             # Whatever ended the loop: nobody is left waiting, and nobody joins.
             with self._changed:
@@ -341,6 +349,19 @@ class TextEngine:
                 self.runner.close()
             except Exception:
                 log.exception("a local model could not be closed")
+
+    def _lost_in_round(self) -> str | None:
+        """Do a round; return why the runner is lost, if it is. The exception is gone then: its
+        traceback holds the runner's weights and cache, which are loaded again."""
+        try:
+            self._round()
+        except RunnerLost as lost:
+            return lost.reason
+        except Exception as fault:
+            # The runner's state is unknown now; whatever it was, the others must go on.
+            log.exception("a local model failed")
+            return f"it failed ({type(fault).__name__})"
+        return None
 
     def _round(self) -> None:
         for job in self._wait_for_work():
@@ -366,6 +387,9 @@ class TextEngine:
     def _next_fresh(self) -> list[Job]:
         with self._changed:
             fresh, self._fresh = self._fresh, []
+            if fresh and all(job.text is None for job in self._running.values()):
+                # A stall is counted from where something began to run.
+                self._last_token = (self._steps, self._clock())
             return fresh
 
     def _wait_for_work(self) -> list[Job]:
@@ -398,8 +422,6 @@ class TextEngine:
             request.grammar,
             request.top_logprobs,
         )
-        if len(self._running) == 1:  # a stall is counted from where something began to run
-            self._last_token = (self._steps, self._clock())
         try:
             self.runner.add(sequence)
         except LocalError as refused:
@@ -490,7 +512,8 @@ class TextEngine:
         steps = self._steps - self._last_token[0]
         unread = sum(len(job.request.prompt) for job in running if not job.made)
         waited_s = self._clock() - self._last_token[1]
-        if steps < STALL_STEPS + unread // _PROMPT_STEP and (steps < 2 or waited_s < STALL_S):
+        beyond = steps - unread // _PROMPT_STEP
+        if beyond < STALL_STEPS and (beyond < 2 or waited_s < STALL_S):
             return
         begun = [job for job in running if job.text is not None]
         if not begun:

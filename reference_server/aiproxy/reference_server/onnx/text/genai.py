@@ -38,8 +38,9 @@ from aiproxy.reference_server.onnx.errors import ModelUnavailable, RequestRefuse
 from aiproxy.reference_server.onnx.folders import TextFolder
 from aiproxy.reference_server.onnx.folders.graphs import read_graph
 from aiproxy.reference_server.onnx.text.generation import Sampling
-from aiproxy.reference_server.onnx.text.guidance import LAYOUT, LONGEST
+from aiproxy.reference_server.onnx.text.guidance import LONGEST
 from aiproxy.reference_server.onnx.text.runner import (
+    LAYOUT,
     Capacity,
     Grammar,
     GrammarKind,
@@ -541,8 +542,7 @@ def _unhealthy(error: Exception) -> bool:
 def _refused(sequence: Sequence, error: Exception) -> RequestRefused:
     text = " ".join(str(error).split())[:300]
     if sequence.grammar is not None:
-        problem = f"the grammar of response_format cannot be used: {text}"
-        return RequestRefused("invalid_value", problem, "response_format")
+        return sequence.grammar.refused(f"cannot be used: {text}")
     return RequestRefused("invalid_value", f"the model cannot take the request: {text}", None)
 
 

@@ -7,13 +7,12 @@ llguidance's own limits on automata, items and recursion. Compiled grammars are 
 import json
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiproxy.reference_server.onnx.errors import RequestRefused
-from aiproxy.reference_server.onnx.text.runner import Grammar
+from aiproxy.reference_server.onnx.text.runner import LAYOUT, Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -24,12 +23,6 @@ LONGEST: Final = 100_000
 KEPT: Final = 32
 #: A quarter of llguidance's own bound: about 50 ms of compiling, and not many megabytes kept.
 _SYMBOLS: Final = 125_000
-#: How JSON is laid out. Fixed: a model may write line feeds until its tokens are spent.
-LAYOUT: Final["JsonCompileOptions"] = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-}
 _ANY_OBJECT: Final = '{"type":"object"}'
 
 
@@ -43,11 +36,10 @@ class Guide:
     def allowed(self) -> NDArray[np.bool_]:
         """Return which of the tokens may come next; none after a fault."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        mask = np.unpackbits(bits, bitorder="little")[: self._vocabulary].astype(np.bool_)
         if self._matcher.is_error():
             return np.zeros(self._vocabulary, np.bool_)
-        # Scores may be wider than the tokenizer: a padded head.
-        return np.pad(mask, (0, self._vocabulary - len(mask)))
+        # Scores may be wider than the tokenizer (a padded head): what has no bit is 0.
+        return np.unpackbits(bits, count=self._vocabulary, bitorder="little").view(np.bool_)
 
     def accept(self, token: int) -> str | None:
         """Go on with ``token``; return why that is impossible, or None."""
@@ -99,16 +91,16 @@ class Grammars:
 
     def _compile(self, grammar: Grammar) -> "LLMatcher":
         if len(grammar.text) > LONGEST:
-            raise _refused(f"has {len(grammar.text)} characters; at most {LONGEST} are read")
+            raise grammar.refused(f"has {len(grammar.text)} characters; at most {LONGEST} are read")
         try:
             written = self._written(grammar)
         except ValueError as wrong:
-            raise _refused(f"cannot be read: {_brief(str(wrong))}") from wrong
+            raise grammar.refused(f"cannot be read: {_brief(str(wrong))}") from wrong
         matcher = self._library.LLMatcher(
             self._tokenizer, written, log_level=0, limits=self._limits
         )
         if matcher.is_error():
-            raise _refused(f"cannot be used: {_brief(matcher.get_error())}")
+            raise grammar.refused(f"cannot be used: {_brief(matcher.get_error())}")
         return matcher
 
     def _written(self, grammar: Grammar) -> str:
@@ -119,7 +111,8 @@ class Grammars:
             case "lark":
                 return write.grammar_from_lark(grammar.text)
         schema = grammar.text if grammar.kind == "json_schema" else _ANY_OBJECT
-        return write.grammar_from_json_schema(schema, overrides=LAYOUT)
+        layout = cast("JsonCompileOptions", LAYOUT)
+        return write.grammar_from_json_schema(schema, overrides=layout)
 
 
 def exact(tokenizer: str) -> str:
@@ -139,12 +132,6 @@ def exact(tokenizer: str) -> str:
     if "ByteLevel" in json.dumps(described.get("decoder")):
         described["normalizer"] = None
     return json.dumps(described)
-
-
-def _refused(problem: str) -> RequestRefused:
-    return RequestRefused(
-        "invalid_value", f"the grammar of response_format {problem}", "response_format"
-    )
 
 
 def _brief(text: str) -> str:

@@ -5,24 +5,39 @@ token ids and gives token ids back, many sequences together. It knows nothing of
 queues or clients; ``engine.TextEngine`` does. Every method is called on one thread, the owner's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from aiproxy.reference_server.onnx.devices import Device
+from aiproxy.reference_server.onnx.errors import RequestRefused
 from aiproxy.reference_server.onnx.text.generation import Sampling
 
 GrammarKind: TypeAlias = Literal["json_object", "json_schema", "regex", "lark"]
 SequenceEnd: TypeAlias = Literal["stop", "length", "failed"]
+#: How JSON is laid out, in the words of ``x-guidance``. Fixed: a model may write line feeds until
+#: its tokens are spent.
+LAYOUT: Final[Mapping[str, bool | str]] = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """What an answer must look like. ``text`` is a JSON Schema (as JSON), a regular expression or a
     Lark grammar in llguidance's dialect; empty for ``json_object``. A Lark grammar names special
-    tokens as ``<|marker|>``."""
+    tokens as ``<|marker|>``. ``fields`` of the body ask for it, the main one first."""
 
     kind: GrammarKind
     text: str = ""
+    fields: tuple[str, ...] = ("response_format",)
+
+    def refused(self, problem: str) -> RequestRefused:
+        """Return the refusal that blames ``fields``; ``problem`` goes on after the grammar."""
+        asked = " and ".join(self.fields)
+        return RequestRefused("invalid_value", f"the grammar of {asked} {problem}", self.fields[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +57,13 @@ class Sequence:
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """Natural logarithm of the probability of ``token`` (before temperature), and of the likeliest
-    ones at its place, likeliest first."""
+    ones at its place, likeliest first. ``begin`` is the character of the answer at which its text
+    begins; who makes the text says so."""
 
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    begin: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,8 +231,9 @@ class SlotRunner:
 
     def _guide(self, grammar: runner.Grammar) -> Guide:
         if self._grammars is None:
-            message = "this model cannot be held to a grammar; leave response_format out"
-            raise RequestRefused("unsupported_capability", message, "response_format")
+            asked = grammar.fields[0]
+            message = f"this model cannot be held to a grammar; leave {asked} out"
+            raise RequestRefused("unsupported_capability", message, asked)
         return self._grammars.start(grammar)
 
     def _admit(self, rows: Rows) -> None:

@@ -96,15 +96,19 @@ class JinjaTemplate:
     def render(
         self, conversation: Conversation, limit: int, spelled: "Spelled | None" = None
     ) -> str:
-        """Return the prompt as text; markers that clients spelled are hidden in ``spelled``."""
+        """Return the prompt as text; markers that clients spelled are hidden in ``spelled``.
+
+        Raises:
+            ContextOverflow, RequestRefused: as ``encode``.
+        """
         hidden = spelled or Spelled(None)
         given = {
             **self._special,
             "messages": [
-                hidden.hide(self._message(message), own=message.role == "assistant")
+                hide(hidden, self._message(message), "messages", own=message.role == "assistant")
                 for message in conversation.messages
             ],
-            "tools": [hidden.hide(tool) for tool in conversation.tools] or None,
+            "tools": [hide(hidden, tool, "tools") for tool in conversation.tools] or None,
             "documents": None,
             "add_generation_prompt": True,
         }
@@ -119,7 +123,13 @@ class JinjaTemplate:
             raise
         except Exception as failed:  # whatever a template's operators and filters raise
             raise refusal(failed) from failed
-        return "".join(pieces)
+        rendered = "".join(pieces)
+        try:
+            rendered.encode()
+        except UnicodeEncodeError:
+            message = "messages or tools hold half of a character; send valid Unicode"
+            raise RequestRefused("invalid_value", message, "messages") from None
+        return rendered
 
     def _message(self, message: Message) -> dict[str, Any]:
         """Return the message as templates expect it: no empty keys, arguments as objects."""
@@ -154,6 +164,19 @@ def as_object(arguments: str) -> Any:
     except (ValueError, RecursionError):
         return arguments
     return read if isinstance(read, dict) else arguments
+
+
+def hide(hidden: "Spelled", value: Any, field: str, *, own: bool = False) -> Any:
+    """Return what ``Spelled.hide`` makes of a value of ``field``.
+
+    Raises:
+        RequestRefused: it is nested too deeply.
+    """
+    try:
+        return hidden.hide(value, own=own)
+    except RecursionError:
+        message = f"{field} holds values nested too deeply; make them flatter"
+        raise RequestRefused("invalid_value", message, field) from None
 
 
 def refusal(failed: Exception) -> RequestRefused:

@@ -11,12 +11,12 @@ What looks like a call and is none (broken JSON, a function nobody offered) stay
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 from aiproxy.reference_server.onnx.errors import ModelUnavailable
 from aiproxy.reference_server.onnx.text.detokenising import overlap
-from aiproxy.reference_server.onnx.text.runner import Grammar
+from aiproxy.reference_server.onnx.text.runner import LAYOUT, Grammar
 from aiproxy.reference_server.onnx.text.tokenizing import TextTokenizer
 
 FormatName: TypeAlias = Literal["hermes", "llama3", "mistral"]
@@ -66,11 +66,13 @@ class ToolFormat:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function a client offers. ``schema`` None: any object."""
+    """A function a client offers. ``schema`` None: any object. ``characters`` is the size of its
+    description as JSON."""
 
     name: str
     schema: Mapping[str, Any] | None = None
     strict: bool = False
+    characters: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,8 @@ class CallReader:
         return self._called(_loaded(text))
 
     def _called(self, read: Any) -> Called | None:
-        if not isinstance(read, dict) or read.get("name") not in self._names:
+        name = read.get("name") if isinstance(read, dict) else None
+        if not isinstance(name, str) or name not in self._names:
             return None
         given = read.get("arguments", read.get("parameters", {}))
         if isinstance(given, str):
@@ -277,9 +280,11 @@ class CallReader:
         if not isinstance(given, dict):
             return None
         try:
-            return Called(read["name"], json.dumps(given, ensure_ascii=False, allow_nan=False))
+            arguments = json.dumps(given, ensure_ascii=False, allow_nan=False)
+            arguments.encode()  # an escape may spell half of a character
         except (ValueError, RecursionError):
             return None
+        return Called(name, arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,13 +348,13 @@ def _loaded(text: str) -> Any:
 
 def forced_calls(use: ToolUse, tools: Sequence[Tool]) -> Grammar:
     """Return the grammar of an answer that is one or more calls of ``tools`` and nothing else."""
-    return Grammar("lark", "start: calls\n" + _rules(use, tools))
+    return Grammar("lark", "start: calls\n" + _rules(use, tools), ("tools",))
 
 
 def calls_or_json(use: ToolUse, schema: Mapping[str, Any]) -> Grammar:
     """Return the grammar of an answer that is either calls or JSON that follows ``schema``."""
     rules = f"start: calls | answer\nanswer: %json {_schema(schema)}\n"
-    return Grammar("lark", rules + _rules(use, use.tools))
+    return Grammar("lark", rules + _rules(use, use.tools), ("response_format", "tools"))
 
 
 def checked_calls(use: ToolUse) -> Grammar | None:
@@ -357,7 +362,8 @@ def checked_calls(use: ToolUse) -> Grammar | None:
     be said: some tool is strict, and calls open with a token that text cannot spell."""
     if not use.format.opens_specially or not any(tool.strict for tool in use.tools):
         return None
-    return Grammar("lark", "start: TEXT calls?\nTEXT: /(.|\\n)*/\n" + _rules(use, use.tools))
+    text = "start: TEXT calls?\nTEXT: /(.|\\n)*/\n"
+    return Grammar("lark", text + _rules(use, use.tools), ("tools",))
 
 
 def _rules(use: ToolUse, tools: Iterable[Tool]) -> str:
@@ -405,4 +411,6 @@ def _tool_schema(tool: Tool) -> str:
 
 
 def _schema(schema: Mapping[str, Any]) -> str:
-    return json.dumps(schema)
+    given = schema.get("x-guidance")
+    options = given if isinstance(given, dict) else {}
+    return json.dumps({**schema, "x-guidance": {**options, **LAYOUT}})

@@ -76,7 +76,8 @@ class Batcher(Generic[Input, Output]):
     """Computes inputs in batches on a thread of its own, which starts with the first call.
 
     ``compute`` gets the inputs of a batch in order of length and gives one output for each; a batch
-    that fails is halved until the input at fault is alone. ``max_waiting`` is calls.
+    that fails is halved until the input at fault is alone, but for a ``LocalError`` other than
+    ``ComputationFailed``: what computes is gone then. ``max_waiting`` is calls.
     """
 
     def __init__(
@@ -115,8 +116,10 @@ class Batcher(Generic[Input, Output]):
         """How many batches were computed."""
         return self._batches
 
-    async def map(self, inputs: Sequence[Input]) -> list[Output]:
-        """Return the output of each input, in order.
+    async def map(
+        self, inputs: Sequence[Input], *, max_wait_s: float | None = None
+    ) -> list[Output]:
+        """Return the output of each input, in order; ``max_wait_s`` None is the batcher's.
 
         Raises:
             LocalBusy: too many wait, or these waited too long.
@@ -126,7 +129,8 @@ class Batcher(Generic[Input, Output]):
         call: _Call[Input, Output] = _Call(asyncio.get_running_loop(), len(inputs))
         if not inputs:
             return []
-        call.late = call.loop.call_later(self._max_wait_s, self._too_late, call)
+        wait_s = self._max_wait_s if max_wait_s is None else max_wait_s
+        call.late = call.loop.call_later(wait_s, self._too_late, call)
         try:
             self._enter(call, inputs)
             return await call.future
@@ -250,9 +254,9 @@ class Batcher(Generic[Input, Output]):
             if len(outputs) != len(batch):
                 raise RuntimeError(f"{len(outputs)} outputs came of {len(batch)} inputs")
             return list(outputs)
-        except LocalError as refused:
-            return [refused] * len(batch)
-        except Exception:
+        except Exception as fault:
+            if isinstance(fault, LocalError) and not isinstance(fault, ComputationFailed):
+                return [fault] * len(batch)
             if len(batch) == 1:
                 # One broken input must not end the thread that all others need.
                 log.exception("a local computation failed")

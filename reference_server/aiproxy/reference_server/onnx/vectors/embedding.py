@@ -89,6 +89,10 @@ class TokenEncoder:
     def pooling(self) -> Pooling:
         return self._plan.pooling
 
+    @property
+    def lost(self) -> str | None:
+        return self._session.lost
+
     def encode(self, rows: Sequence[Tokens]) -> list[Array]:
         """Return a float32 vector for each row of token ids, none of them empty.
 
@@ -259,6 +263,11 @@ class EmbeddingModel:
     def load(self) -> tuple[int, int]:
         """How many inputs are being computed and how many wait."""
         return self.batcher.load
+
+    @property
+    def lost(self) -> str | None:
+        """Why it computes nothing now, or None."""
+        return self._encoder.lost
 
     @property
     def vocabulary(self) -> int:

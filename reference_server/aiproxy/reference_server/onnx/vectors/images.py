@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 Ranking = list[tuple[str, float]]
 
 _TOP: Final = 5
-#: Images decoded at once, each up to 150 MB, and those that wait for it.
+#: Images decoded at once, each in up to 750 MB, and those that wait for it.
 _DECODERS: Final = 2
 _MOST_DECODING: Final = 64
 _CLIP_LENGTH: Final = 77
@@ -83,6 +83,10 @@ class ImageEncoder:
         height, width = (1, 2) if self._last else (2, 3)
         size = (fixed(self._input, height), fixed(self._input, width))
         self.size = _agreed_size(size, recipe)
+
+    @property
+    def lost(self) -> str | None:
+        return self._session.lost
 
     def encode(self, images: Sequence[Array]) -> list[Array]:
         """Return a float32 row for each (3, height, width) image.
@@ -157,7 +161,8 @@ def _agreed_size(size: tuple[int | None, int | None], recipe: Recipe) -> tuple[i
 
 
 class _Images:
-    """Encoded images to rows: decoding on threads of its own, computing in batches."""
+    """Encoded images to rows: decoding on threads of its own, computing in batches. Computing an
+    image begins within ``max_wait_s`` or not at all."""
 
     def __init__(
         self, encoder: ImageEncoder, recipe: Recipe, *, max_batch: int, max_wait_s: float, name: str
@@ -166,6 +171,8 @@ class _Images:
         self._recipe = recipe
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix=name)
         self._decoding = 0
+        self._max_wait_s = max_wait_s
+        self._closed = False
         self._lock = threading.Lock()
         self.batcher: Batcher[Array, Array] = Batcher(
             encoder.encode,
@@ -188,24 +195,36 @@ class _Images:
             RequestRefused: 400 for one that cannot be read.
             LocalError: busy, failed or closed.
         """
+        loop = asyncio.get_running_loop()
+        late = loop.time() + self._max_wait_s
         with self._lock:
             if self._decoding >= _MOST_DECODING:
                 raise LocalBusy(_DECODERS, self._decoding)
             self._decoding += 1
         try:
             try:
-                decoding = self._decoders.submit(prepare, data, self._recipe)
+                decoding = self._decoders.submit(self._decode, data)
             except RuntimeError as shut:
                 raise EngineClosed from shut
-            image = await asyncio.wrap_future(decoding)
+            async with asyncio.timeout_at(late):
+                image = await asyncio.wrap_future(decoding)
+        except TimeoutError:
+            raise LocalBusy(_DECODERS, self._decoding) from None
         finally:
             with self._lock:
                 self._decoding -= 1
-        [row] = await self.batcher.map([image])
+        [row] = await self.batcher.map([image], max_wait_s=late - loop.time())
         return row
 
+    def _decode(self, data: bytes) -> Array:
+        if self._closed:
+            raise EngineClosed
+        return prepare(data, self._recipe)
+
     def close(self) -> None:
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        # What waits is not cancelled: its callers would take that for a cancellation of their own.
+        self._closed = True
+        self._decoders.shutdown(wait=False)
         self.batcher.close()
         self.encoder.close()
 
@@ -232,6 +251,11 @@ class Classifier:
     def load(self) -> tuple[int, int]:
         """How many images are being computed and how many wait."""
         return self._images.load
+
+    @property
+    def lost(self) -> str | None:
+        """Why it computes nothing now, or None."""
+        return self._images.encoder.lost
 
     async def classify(
         self, data: bytes, labels: Sequence[str] | None, top_k: int | None
@@ -305,6 +329,11 @@ class ClipModel:
         pairs = zip(self._images.load, self.text.batcher.load, strict=True)
         running, waiting = map(sum, pairs)
         return running, waiting
+
+    @property
+    def lost(self) -> str | None:
+        """Why it computes nothing now, or None."""
+        return self.text.lost or self._images.encoder.lost
 
     async def classify(
         self, data: bytes, labels: Sequence[str] | None, top_k: int | None
@@ -525,6 +554,10 @@ class _Shared:
         self._session = session
         self._lock = threading.Lock()
         self.inputs, self.outputs = session.inputs, session.outputs
+
+    @property
+    def lost(self) -> str | None:
+        return self._session.lost
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
         with self._lock:

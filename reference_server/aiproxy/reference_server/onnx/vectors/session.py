@@ -1,7 +1,7 @@
 """A graph that is run as a whole: the seam between the batchers and what computes.
 
 ``open_graph`` runs it in this process; a worker process or another runtime may stand in with the
-same four members.
+same members.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiproxy.reference_server.onnx.devices import Device
-from aiproxy.reference_server.onnx.errors import LocalError
+from aiproxy.reference_server.onnx.errors import LocalError, ModelUnavailable
 from aiproxy.reference_server.onnx.folders.graphs import Value
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -30,8 +30,9 @@ ELEMENTS: Final[Mapping[str, str]] = {
 
 
 class Session(Protocol):
-    """``inputs`` and ``outputs`` by name. ``run`` blocks, is called by one thread at a time, and
-    gives the outputs asked for; ``close`` may be called twice."""
+    """``inputs`` and ``outputs`` by name. ``lost`` says why nothing computes now, or None. ``run``
+    blocks, is called by one thread at a time, and gives the outputs asked for; ``close`` may be
+    called twice."""
 
     @property
     def inputs(self) -> Mapping[str, Value]: ...
@@ -39,11 +40,15 @@ class Session(Protocol):
     @property
     def outputs(self) -> Mapping[str, Value]: ...
 
+    @property
+    def lost(self) -> str | None: ...
+
     def run(self, feeds: Feeds, outputs: Sequence[str]) -> Mapping[str, Array]:
         """Compute.
 
         Raises:
-            LocalError: what computes is gone; another try would end the same.
+            LocalError: but for ComputationFailed: what computes is gone; another try would end the
+                same.
             Exception: this call failed.
         """
         ...
@@ -64,6 +69,8 @@ class ComputationFailed(LocalError):
 class OnnxSession:
     """A session of onnxruntime."""
 
+    lost: Final = None
+
     def __init__(self, session: Any) -> None:
         self._session = session
         self.inputs = {node.name: _value(node) for node in session.get_inputs()}
@@ -72,7 +79,7 @@ class OnnxSession:
     def run(self, feeds: Feeds, outputs: Sequence[str]) -> Mapping[str, Array]:
         session = self._session
         if session is None:
-            raise ComputationFailed
+            raise ModelUnavailable("it is unloaded")
         return dict(zip(outputs, session.run(list(outputs), dict(feeds)), strict=True))
 
     def close(self) -> None:

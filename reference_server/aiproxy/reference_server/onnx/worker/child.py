@@ -21,6 +21,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, NoReturn
 
+from aiproxy.reference_server.onnx.adapters import open_adapter
 from aiproxy.reference_server.onnx.errors import LocalError, ModelUnavailable
 from aiproxy.reference_server.onnx.text.runner import Produced, Runner, RunnerLost
 from aiproxy.reference_server.onnx.worker.messages import (
@@ -197,40 +198,15 @@ def open_spec(spec: WorkerSpec) -> Runner:
     if name:
         opener: Callable[[WorkerSpec], Runner] = getattr(importlib.import_module(module), name)
         return opener(spec)
-    return _OPENERS[spec.adapter](spec)
-
-
-def _slots(spec: WorkerSpec) -> Runner:
-    from aiproxy.reference_server.onnx.text.slots import open_slots
-
     assert spec.folder is not None
-    return open_slots(
+    return open_adapter(
+        spec.adapter,
         spec.folder,
         spec.device,
         slots=spec.slots,
         context=spec.context,
         cache_tokens=spec.cache_tokens,
     )
-
-
-def _genai(spec: WorkerSpec) -> Runner:
-    from aiproxy.reference_server.onnx.text.genai import open_genai
-
-    assert spec.folder is not None
-    return open_genai(
-        spec.folder,
-        spec.device,
-        slots=spec.slots,
-        context=spec.context,
-        cache_tokens=spec.cache_tokens,
-        memory_limit=spec.device.memory_limit,
-    )
-
-
-_OPENERS: Final[dict[str, Callable[[WorkerSpec], Runner]]] = {
-    "slots": _slots,
-    "genai": _genai,
-}
 
 
 if __name__ == "__main__":

@@ -78,6 +78,9 @@ class Computed(msgspec.Struct, frozen=True):
 Answer = TypeVar("Answer", Opened, Computed)
 
 
+_LOST: Final = "its process failed and is started again"
+
+
 class CallFailed(Exception):
     """The graph refused one call; the process lives on."""
 
@@ -106,6 +109,7 @@ class GraphProcess:
         self._link: Connection | None = None
         self._owner = os.getpid()
         self._lost_at: float | None = None
+        self._lost: str | None = None
         self._closed = False
         opened = self._start()
         self.inputs: Mapping[str, Value] = opened.inputs
@@ -114,6 +118,16 @@ class GraphProcess:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    @property
+    def lost(self) -> str | None:
+        """Why nothing computes now, or None. A later call starts another process."""
+        process = self._process
+        if self._owner != os.getpid():
+            return None  # forked: the first call here starts one
+        if process is None or process.poll() is not None:
+            return _LOST
+        return self._lost
 
     def run(self, feeds: "Feeds", outputs: Sequence[str]) -> Mapping[str, Any]:
         """Compute there.
@@ -151,7 +165,7 @@ class GraphProcess:
         with theirs:
             self._link = Connection(ours.detach())
             self._process = subprocess.Popen(  # noqa: S603 - our own module and a number
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=dict(worker_environment(device)),
@@ -179,6 +193,7 @@ class GraphProcess:
         self._lost_at = time.monotonic()
         log.warning("%s: starting another process", self._name)
         self._start()
+        self._lost = None
 
     def _ask(self, message: bytes, answer: type[Answer], patience_s: float) -> Answer:
         link = self._link
@@ -190,11 +205,11 @@ class GraphProcess:
             return msgspec.msgpack.decode(link.recv_bytes(), type=answer)
         except (OSError, EOFError, msgspec.DecodeError) as lost:
             code = self._end()
-            self._lost_at = time.monotonic()
+            self._lost, self._lost_at = _LOST, time.monotonic()
             log.error(
                 "%s: its process was lost (%s, exit %s)", self._name, type(lost).__name__, code
             )
-            raise ModelUnavailable("its process failed and is started again") from lost
+            raise ModelUnavailable(_LOST) from lost
 
     def _end(self) -> int | None:
         """End the process, if it is ours; return its exit code."""
