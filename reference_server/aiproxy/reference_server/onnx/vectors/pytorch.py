@@ -225,7 +225,7 @@ def read_program_folder(
 class ProgramSession:
     """A loaded program with the members of ``vectors.session.Session``."""
 
-    lost: Final = None
+    lost: str | None = None
 
     def __init__(self, program: Program, module: Any, torch: Any, device: str) -> None:
         self._module = module

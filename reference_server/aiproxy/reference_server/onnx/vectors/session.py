@@ -69,7 +69,7 @@ class ComputationFailed(LocalError):
 class OnnxSession:
     """A session of onnxruntime."""
 
-    lost: Final = None
+    lost: str | None = None
 
     def __init__(self, session: Any) -> None:
         self._session = session
