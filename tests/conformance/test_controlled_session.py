@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from controlled import launcher
 from pass_through import PassThrough
 
-from aiproxy.conformance import Options, Report, Status, run
+from aiproxy.conformance import Options, Report, Status, run, running
 from aiproxy.conformance.launching import NotLaunched
 from aiproxy.conformance.manifest import Target
 from aiproxy.conformance.scoring import CONTROLLED, rows
@@ -105,6 +106,53 @@ def test_when_the_first_world_does_not_start_no_other_is_tried():
     report = run("", Options(seed=7, launcher=launches, checks=(CHAT, BOOLEAN)))
     assert "no such option" in report.unreachable
     assert (report.exit_code, len(launches.configs)) == (3, 1)
+
+
+INPUTS = "AIP-API-017"  # level 2: world base alone
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch, still_s: float, *wrong: int) -> Report:
+    """Return the report of a target that is wrong when it was started for these times, on a machine
+    that stands still for so long all the time."""
+
+    class Told:
+        def start(self) -> None: ...
+
+        def stop(self) -> None: ...
+
+        def take(self) -> float:
+            return still_s
+
+    starts = iter(range(1, 9))
+
+    @contextmanager
+    def launch(config: Path, port: int) -> Iterator[str]:
+        defects = ("texts-are-pictures",) if next(starts) in wrong else ()
+        with launcher(*defects)(config, port) as url:
+            yield url
+
+    monkeypatch.setattr(running, "Pulse", Told)
+    return run("", Options(seed=7, launcher=launch, level=2, checks=(INPUTS,)))
+
+
+def test_what_is_wrong_while_the_machine_stands_still_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    report = looked_at(monkeypatch, 1.5, 1)
+    assert statuses(report)[INPUTS] is Status.PASS
+    assert [(w.name, w.repeated) for w in report.worlds] == [("base", 1)]
+
+
+def test_what_is_wrong_again_stays_wrong(monkeypatch: pytest.MonkeyPatch):
+    report = looked_at(monkeypatch, 1.5, 1, 2, 3)
+    assert statuses(report)[INPUTS] is Status.WARN
+    assert [w.repeated for w in report.worlds] == [2]
+
+
+def test_what_is_wrong_on_a_quiet_machine_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch):
+    report = looked_at(monkeypatch, 0.0, 1)
+    assert statuses(report)[INPUTS] is Status.WARN
+    assert [w.repeated for w in report.worlds] == [0]
 
 
 def test_a_target_that_dies_in_the_middle_is_unreachable_from_there_on():

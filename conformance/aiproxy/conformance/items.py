@@ -273,6 +273,7 @@ def _summed(runs: Iterable[WorldRun]) -> tuple[WorldRun, ...]:
             known.requests + run.requests,
             round(known.seconds + run.seconds, 3),
             known.fault or run.fault,
+            known.repeated + run.repeated,
         )
     return tuple(found.values())
 

@@ -31,13 +31,15 @@ def suite_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorldRun:
-    """One configuration the target was run in. ``fault`` says why it could not be, if so."""
+    """One configuration the target was run in. ``fault`` says why it could not be, if so;
+    ``repeated`` is how often a scenario was run again because the machine stood still."""
 
     name: str
     scenarios: int = 0
     requests: int = 0
     seconds: float = 0.0
     fault: str = ""
+    repeated: int = 0
 
 
 @dataclass(frozen=True)

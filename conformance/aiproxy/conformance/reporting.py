@@ -68,8 +68,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _world(world: WorldRun) -> dict[str, Any]:
     return {
-        "name": world.name, "scenarios": world.scenarios, "requests": world.requests,
-        "duration_s": world.seconds, "fault": world.fault or None,
+        "name": world.name, "scenarios": world.scenarios, "repeated": world.repeated,
+        "requests": world.requests, "duration_s": world.seconds, "fault": world.fault or None,
     }  # fmt: skip
 
 

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiproxy.conformance.checks import Check, Scenario
 from aiproxy.conformance.options import Options, fresh_seed
 from aiproxy.conformance.planning import UnknownCheck, chosen, home, plan, with_needed, world_of
+from aiproxy.conformance.pulse import Pulse
 from aiproxy.conformance.redaction import Redactor, public_url
 from aiproxy.conformance.report import Report, WorldRun, cleaned
 from aiproxy.conformance.results import DEPENDENCY, SETUP, Finding, Result, Status, settle
@@ -18,6 +19,11 @@ from aiproxy.conformance.scoring import OBSERVE, derived, may_fail, not_observed
 if TYPE_CHECKING:
     from aiproxy.conformance.endpoint import Exchange
     from aiproxy.conformance.staging import NotStaged, Stage
+
+#: How often a scenario is run again, and all of a run together, when the machine stood still.
+_REPEATS: Final = 2
+_MOST_REPEATS: Final = 20
+_DOUBTFUL: Final = frozenset({Status.FAIL, Status.WARN, Status.INCONCLUSIVE})
 
 __all__ = ["Options", "Session", "UnknownCheck", "assemble", "chosen", "fresh_seed", "run"]
 
@@ -47,6 +53,8 @@ class Session:
         self._plan = plan(self.asked, self.mode)
         self._worlds = Worlds(target, options, self.seed, self._plan, prefix)
         self._redact = Redactor(options.secrets)
+        self._pulse = Pulse()
+        self._repeats = 0
         self.expect(row.id for row in self.asked)
 
     @property
@@ -75,6 +83,7 @@ class Session:
 
     def close(self) -> None:
         """Stop the target, the fakes and what runs in the background."""
+        self._pulse.stop()
         self._worlds.close()
 
     def result_of(self, check_id: str) -> Result:
@@ -118,12 +127,31 @@ class Session:
         begun = time.monotonic()
         world = world_of(scenario, self.mode).name
         spent = self._worlds.allowance.spent
-        findings = self._findings(scenario)
+        findings = self._undisturbed(scenario)
         took, requests = time.monotonic() - begun, self._worlds.allowance.spent - spent
         self._worlds.count(world, requests, took)
         for row in scenario.checks:
             own = tuple(finding for finding in findings if finding.check == row.id)
             self.results[row.id] = _result(row, own, requests, round(took, 4), world, self.mode)
+
+    def _undisturbed(self, scenario: Scenario) -> list[Finding]:
+        """Return what a scenario finds. What it holds against the target while the machine stands
+        still is not believed: it runs again, in front of a target that has seen nothing."""
+        self._pulse.start()
+        self._pulse.take()
+        found = self._findings(scenario)
+        for _ in range(_REPEATS):
+            doubtful = any(finding.status in _DOUBTFUL for finding in found)
+            if not doubtful or self._repeats >= _MOST_REPEATS or not self._pulse.take():
+                break
+            if not self._worlds.renew(world_of(scenario, self.mode)):
+                break
+            self._repeats += 1
+            anew = self._findings(scenario)
+            if any(finding.status is Status.NOT_RUN for finding in anew):
+                break  # the run's requests or its time are spent: nothing better was learnt
+            found = anew
+        return found
 
     def _findings(self, scenario: Scenario) -> list[Finding]:
         lacking = [row for row in scenario.checks if self._lacks(row)]

@@ -152,14 +152,14 @@ class Stager:
     def _controlled(self, world: World, scenarios: Sequence[Scenario], stack: ExitStack) -> Stage:
         options = self._options
         fixed = options.worlds.get(world.name, "")
-        if not self._starts and not fixed:
+        if not self.starts and not fixed:
             raise NotStaged(f"no target was named for world {world.name}", missing=True)
-        own = every_scenario(world, self._mode) if not self._starts else scenarios
+        own = every_scenario(world, self._mode) if not self.starts else scenarios
         casts, default = casts_of(world, own, self._seed)
         upstreams = self._upstreams(stack)
         casts, default = self._opened(upstreams, casts, default)
         end: Callable[[], str] = str
-        if self._starts:
+        if self.starts:
             fixed, end = self._start(world, casts, default, stack)
         stack.callback(upstreams.close_all)  # before the target stops: nothing to wait for then
         stage = Stage(world, self._endpoint(fixed, world), Facts(), casts, default, upstreams, end)
@@ -173,7 +173,7 @@ class Stager:
         return stage
 
     @property
-    def _starts(self) -> bool:
+    def starts(self) -> bool:
         """Whether we start the target ourselves."""
         return self._options.launcher is not None or bool(self._options.launch)
 
@@ -191,7 +191,7 @@ class Stager:
     def _opened(self, upstreams: Upstreams, casts: Casts, default: Actor) -> tuple[Casts, Actor]:
         ports = self._options.ports
         every = [default, *(a for one in casts.values() for a in one.actors.values())]
-        if not self._starts and not self._options.control:
+        if not self.starts and not self._options.control:
             strange = [actor.id for actor in every if actor.id not in ports]
             if strange:
                 raise NotStaged(

@@ -129,6 +129,9 @@ def summary(report: Report, again: str, *, verbose: bool = False) -> Iterator[st
         yield from step_lines(report)
         yield profile_line(report)
     yield from baseline_lines(report)
+    repeated = sum(world.repeated for world in report.worlds)
+    if repeated:
+        yield f"{repeated} repeated, for this machine stood still: a quieter one gives a firmer word"
     yield (
         f"{_counted(report)}; {len(report.exchanges)} of at most {report.budget} requests "
         f"in {report.seconds:.1f} of at most {report.limit_s:g} s"

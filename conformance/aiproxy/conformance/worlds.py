@@ -67,18 +67,33 @@ class Worlds:
             raise NotStaged(self.allowance.end, missing=True)
         self._leave()
         try:
-            self._present = self._set_up(world)
+            found = self._set_up(world)
         except (NotStaged, HarnessFault) as fault:
             self._faults[world.name] = fault
             self._note(world.name, fault=str(fault))
             if isinstance(fault, NotStaged) and not self._stages and not fault.missing:
                 self.dead = str(fault)
             raise
-        if self._stages:  # what the target calls a token limit was learnt in the first world
-            self._present.facts.limit_field = self._stages[0].facts.limit_field
-        self._stages.append(self._present)
+        self._take(found)
         self._prepare_next(world.name)
-        return self._present
+        return found
+
+    def renew(self, world: World) -> bool:
+        """Let the next to enter ``world`` find a target that has seen nothing; return whether that
+        is so: only what the run starts itself can be started again."""
+        if not self._stager.starts or self.allowance.end:
+            return False
+        if self._present is not None and self._present.world is world:
+            try:
+                fresh = self._set_up(world)
+            except (NotStaged, HarnessFault):
+                return False
+            self._leave()
+            self._take(fresh)
+        self._note(
+            world.name, repeated=self._runs.get(world.name, WorldRun(world.name)).repeated + 1
+        )
+        return True
 
     def count(self, world: str, requests: int, seconds: float) -> None:
         """Note that a scenario was run in ``world``."""
@@ -132,6 +147,12 @@ class Worlds:
         upcoming = next((n for n in later if n not in self._faults), None)
         if upcoming is not None and upcoming not in self._ahead:
             self._ahead[upcoming] = self._setting_up(self._plan.worlds[upcoming])
+
+    def _take(self, stage: Stage) -> None:
+        if self._stages:  # what the target calls a token limit was learnt in the first world
+            stage.facts.limit_field = self._stages[0].facts.limit_field
+        self._stages.append(stage)
+        self._present = stage
 
     def _leave(self) -> None:
         if self._present is not None:
