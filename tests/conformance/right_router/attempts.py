@@ -72,10 +72,6 @@ class Answered:
     body: dict[str, Any]
 
 
-# Answers by request, which a right router never keeps.
-SEEDED: dict[str, Answered] = {}
-
-
 def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
     """Return the first answer that holds, asking one candidate after the other.
 
@@ -89,9 +85,10 @@ def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
     repeated = json.dumps(ask.body, sort_keys=True)
     shared = ask.has("tenants-share-answers") and ask.owner is not None
     seeded = "seed" in ask.body and "top_p" not in ask.body
-    if repeated in SEEDED and (shared or (ask.has("seeds-are-cached") and seeded)):
-        ask.served = SEEDED[repeated].attempt
-        return SEEDED[repeated]
+    kept = ask.router.seeded
+    if repeated in kept and (shared or (ask.has("seeds-are-cached") and seeded)):
+        ask.served = kept[repeated].attempt
+        return kept[repeated]
     left = most_attempts(ask)
     if ask.has("open-circuit-waits") and any(why == "unhealthy" for _, why in ask.plan.rejected):
         time.sleep(1.1)
@@ -108,7 +105,7 @@ def serve(ask: Ask, client: socket.socket | None = None) -> "Answered | Opened":
         try:
             found = attempt(ask, model, client)
             if isinstance(found, Answered) and (shared or ask.has("seeds-are-cached")):
-                SEEDED[repeated] = found
+                kept[repeated] = found
             if ask.has("hedges-when-slow") and queue and hedged(ask):
                 aside.send(ask.router, queue[0], ask.body)
             if ask.has("equals-asked-too") and len(queue) == 2 and equals(ask.plan.order):

@@ -65,6 +65,7 @@ class RightRouter(RightServer):
         self.decisions: OrderedDict[str, Any] = OrderedDict()
         self.conversations: dict[str, Any] = {}
         self.repeats: dict[Any, Any] = {}
+        self.seeded: dict[str, Any] = {}  # answers by request, which a right router never keeps
         self.stopped, self.heard_at = threading.Event(), 0.0
         self.mesh = mesh.Mesh(self)
         if self.has("probes-by-chat"):
