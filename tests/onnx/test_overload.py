@@ -3,6 +3,7 @@
 ``aiproxy serve`` as a process; the cloud is a scripted one on a socket.
 """
 
+import json
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from inboxes import until
 from mounts import Got
@@ -149,6 +151,32 @@ def test_a_killed_worker_fails_over_and_comes_back(tmp_path: Path, cloud: Upstre
         (again,) = children(server.process.pid)
         assert server.stop() == 0
         until(lambda: not Path(f"/proc/{again}").exists())
+
+
+@pytest.mark.requirement("XAI-STREAM-009")
+def test_a_worker_killed_in_the_middle_of_a_stream_ends_it_in_an_error(
+    tmp_path: Path, cloud: Upstream
+) -> None:
+    """What the client has seen is not told anew by somebody else, nor passed off as complete."""
+    from served import serve
+
+    numbers = {"type": "array", "items": {"type": "integer"}, "minItems": 200}
+    schema = {"type": "object", "properties": {"n": numbers}, "required": ["n"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": schema}}
+    asked = {**CHAT, "stream": True, "response_format": wanted}
+    with serve(tmp_path, config(cloud, worker="process")) as server:
+        (worker,) = children(server.process.pid)
+        chat = f"{server.url}/v1/chat/completions"
+        with httpx.stream("POST", chat, json=asked, headers=FIRST_FREE, timeout=30) as got:
+            assert got.status_code == 200
+            lines = got.iter_lines()
+            next(line for line in lines if '"content":"' in line)
+            os.kill(worker, signal.SIGKILL)
+            rest = [line.removeprefix("data: ") for line in lines if line]
+        assert json.loads(rest[-1])["error"]["code"] == "stream_interrupted", rest[-3:]
+        assert not any('"finish_reason":"' in line for line in rest)
+        assert cloud.seen == []
+        until(lambda: server.post("/v1/chat/completions", CHAT, FIRST_FREE).provider == "local")
 
 
 @pytest.mark.slow
