@@ -53,7 +53,8 @@ def test_endpoints_take_turns_by_weight(regional: Any, fakes: Any) -> None:
 @req("ASC-LB-003")
 def test_least_connections_leaves_a_busy_endpoint_alone(regional: Any, fakes: Any) -> None:
     mount = regional("least_connections", "ab")
-    fakes.a.script.delay_s = fakes.b.script.delay_s = 0.6
+    release = threading.Event()
+    fakes.a.script.released = fakes.b.script.released = release
     held = threading.Thread(target=lambda: mount.chat(model="m"))
     held.start()
     deadline = time.monotonic() + 5
@@ -61,10 +62,11 @@ def test_least_connections_leaves_a_busy_endpoint_alone(regional: Any, fakes: An
         assert time.monotonic() < deadline
         time.sleep(0.005)
     busy, free = (fakes.a, fakes.b) if fakes.a.seen else (fakes.b, fakes.a)
-    free.script.delay_s = 0.0
+    free.script.released = None
     for _ in range(4):
         assert mount.chat(model="m").status == 200
     assert (len(busy.seen), len(free.seen)) == (1, 4)
+    release.set()
     held.join()
 
 
@@ -177,7 +179,7 @@ def test_weights_are_exact(mount: Any, fakes: Any) -> None:
 @req("AIP-LB-002")
 def test_least_loaded_goes_where_nothing_is_on_its_way(mount: Any, fakes: Any) -> None:
     served = equals(fakes, mount, "least_loaded", a=1, b=1)
-    fakes.a.script.delay_s = 0.6
+    release = fakes.a.script.released = threading.Event()
     held = threading.Thread(target=lambda: served.chat(ON))
     held.start()
     deadline = time.monotonic() + 5
@@ -185,6 +187,7 @@ def test_least_loaded_goes_where_nothing_is_on_its_way(mount: Any, fakes: Any) -
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert [served.chat(ON).provider for _ in range(3)] == ["b", "b", "b"]
+    release.set()
     held.join()
 
 

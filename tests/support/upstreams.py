@@ -27,12 +27,14 @@ class Seen:
 
 @dataclass
 class Script:
-    """What the upstream does. ``chunks`` are stream deltas; ``cut_after`` ends the stream early."""
+    """What the upstream does. ``chunks`` are stream deltas; ``cut_after`` ends the stream early. It
+    answers after ``delay_s``, and not before ``released`` is set."""
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    released: threading.Event | None = None
     text: str | None = None
     chunks: list[str] = field(default_factory=list)
     gap_s: float = 0.0
@@ -113,6 +115,8 @@ class Upstream:
     async def _answer(self, scope: Any, seen: Seen, script: Script, send: Any) -> None:
         if script.delay_s:
             await asyncio.sleep(script.delay_s)
+        while script.released is not None and not script.released.is_set():
+            await asyncio.sleep(0.005)
         streaming = seen.body.get("stream") is True and script.status == 200
         if streaming and script.raw is None and script.body is None:
             await self._stream(seen, script, send)
