@@ -61,7 +61,7 @@ class Stalls:
             told = os.read(self.watch.stdout.fileno(), 1 << 16)
         except BlockingIOError:
             return 0.0
-        return max(float(each) for each in told.split())
+        return max((float(each) for each in told.split()), default=0.0)
 
     def take_late(self) -> float:
         """The same, once the watching process had its turn, too."""
