@@ -22,6 +22,7 @@ def stand_still():
     os.kill(stalls.watch.pid, signal.SIGSTOP)
     time.sleep(0.4)
     os.kill(stalls.watch.pid, signal.SIGCONT)
+    time.sleep(0.5)  # each core has told of it by then
 
 def once(name):
     seen = Path(__file__).with_name(name).exists()
