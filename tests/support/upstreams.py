@@ -5,7 +5,9 @@ stream cut at will. One instance is one provider; its text says which one answer
 """
 
 import asyncio
+import itertools
 import json
+import os
 import random
 import socket
 import threading
@@ -299,14 +301,18 @@ def responses_frames(name: str, model: str, pieces: list[str]) -> list[bytes]:
 
 #: Above what the conformance suite's targets take, below where the system takes the ports of
 #: outgoing connections from: a port from there may be gone before its server is up.
-_PORTS = range(20_000, 32_000)
-_chosen = random.SystemRandom()  # hypothesis makes the common generator repeat itself
+#: Each worker of pytest-xdist has a part of its own.
+_WORKERS, _LOWEST, _EACH = 8, 20_000, 1_500
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+_ports = list(range(_LOWEST + _worker * _EACH, _LOWEST + (_worker + 1) * _EACH))
+random.SystemRandom().shuffle(_ports)  # hypothesis makes the common generator repeat itself
+_turns = itertools.cycle(_ports)
 
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
+    """Return a port nobody listens on, and which is not given out again soon."""
     while True:
-        port = _chosen.choice(_PORTS)
+        port = next(_turns)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
